@@ -1,0 +1,46 @@
+# Everything runs from a fresh clone with Python 3.11 or newer: no database, no keys, no Docker.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+UV := $(BIN)/uv
+
+.PHONY: install demo test lint docs bench lock clean
+
+# uv itself comes from the package index, pinned with its hash.
+$(UV): requirements-uv.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-uv.lock
+	@touch $(UV)
+
+$(VENV)/.demo: $(UV) requirements-demo.lock pyproject.toml
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements-demo.lock
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.all: $(UV) requirements.lock pyproject.toml
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
+	VIRTUAL_ENV=$(VENV) $(UV) pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@ $(VENV)/.demo
+
+install: $(VENV)/.all  ## .venv with every extra that can share one environment
+
+demo: $(VENV)/.demo  ## analyse the sample bill, without a key
+	$(BIN)/llm-common demo
+
+lint: $(VENV)/.all
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+
+test: lint  ## every check: style, types, layers, tests, coverage
+	$(BIN)/python -m pytest --cov --cov-report=term
+
+docs: $(VENV)/.all
+	$(BIN)/mkdocs build --strict
+
+lock: $(UV)  ## resolve again, with hashes and without an index address
+	sh scripts/lock.sh $(UV)
+
+clean:
+	rm -rf $(VENV) .cache site .coverage* .pytest_cache .ruff_cache

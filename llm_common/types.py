@@ -1,0 +1,95 @@
+"""Shared values: token usage, messages, responses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+JSON = Any
+"""A value that `json` can write. Not spelled out: recursive aliases slow every checker down."""
+
+Message = Mapping[str, Any]
+"""One chat message in OpenAI's shape: `role`, `content` and what goes with them."""
+
+Messages = Sequence[Message]
+
+T = TypeVar("T")
+
+
+class Frozen(BaseModel):
+    """Base of the shared models: immutable, and strict about unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Usage(Frozen):
+    """Tokens of one answer, meaning the same for every provider.
+
+    `input_tokens` is all input: cached and cache-write tokens are parts of it.
+    `output_tokens` is all output: reasoning is a part of it.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def total_tokens(self) -> int:
+        """Input plus output."""
+        return self.input_tokens + self.output_tokens
+
+    def __add__(self, other: Usage) -> Usage:
+        """Add two usages, partition by partition."""
+        return Usage(**{f: getattr(self, f) + getattr(other, f) for f in Usage.model_fields})
+
+
+class ToolCall(Frozen):
+    """A call that the model asks for; `arguments` is the JSON text it wrote."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+class LLMResponse(Frozen, Generic[T]):
+    """What one operation came to.
+
+    Attributes:
+        text: the answer's text; empty when the model only called tools.
+        parsed: the validated `response_model`, or None.
+        finish_reason: stop, length, tool_calls or content_filter.
+        usage: tokens of the attempt that answered.
+        cost_usd: USD of all attempts of the operation; None when a price is unknown.
+        cost_source: provider, prices, litellm, or None (see `pricing.Cost`).
+        requested_model: the model as the caller named it.
+        model: the model that answered, as the provider named it.
+        deployment: alias of model, endpoint and key; never the key.
+        attempts: requests sent, reasks included.
+        latency_ms: milliseconds from the first reservation to the answer.
+        operation_id: the ledger's rows for this answer carry it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    text: str
+    parsed: T | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    finish_reason: str = "stop"
+    usage: Usage = Usage()
+    cost_usd: Decimal | None = None
+    cost_source: str | None = None
+    provider: str = ""
+    requested_model: str = ""
+    model: str = ""
+    deployment: str = ""
+    attempts: int = 1
+    latency_ms: int = 0
+    operation_id: str = ""
+    prompt_id: str | None = None
+    prompt_version: str | None = None
+    prompt_hash: str | None = None
