@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -17,6 +17,19 @@ Message = Mapping[str, Any]
 Messages = Sequence[Message]
 
 T = TypeVar("T")
+
+
+class Where(TypedDict, total=False):
+    """Where rows go; `db`, `db_client` and `supabase_client` are one argument by three names.
+
+    A Postgres URL, a Supabase client, a `Database` or ``"embedded"``; absent means `DATABASE_URL`,
+    then `SUPABASE_URL` with a service key. `project` labels the rows.
+    """
+
+    db: Any
+    db_client: Any
+    supabase_client: Any
+    project: str | None
 
 
 class Frozen(BaseModel):

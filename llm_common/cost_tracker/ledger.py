@@ -1,0 +1,162 @@
+"""The way of every row into the ledger: spool first, then the database in batches.
+
+One `Ledger` per process and database, shared by all trackers. Rows wait in memory until the
+database has acknowledged them; the spool holds them for as long.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from collections import deque
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from ..database import Database
+from ..errors import DatabaseError, SpoolError
+from ..telemetry import event
+from .spool import Spool, abandoned, folder_for, unsettled
+
+Row = dict[str, Any]
+BATCH = 500
+
+
+class Ledger:
+    """Spool and unacknowledged rows of this process for one database.
+
+    Attributes:
+        replayed: what dead processes of this machine left behind is in the database.
+    """
+
+    def __init__(self, identity: str) -> None:
+        self.folder = folder_for(identity)
+        self.spool = Spool(self.folder)
+        self._pending: deque[Row] = deque()
+        self._guard = threading.Lock()
+        self._open = 0
+        self.replayed = False
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
+            WeakKeyDictionary()
+        )
+        self._drains: set[asyncio.Task[None]] = set()
+
+    def intend(self, row: Row) -> None:
+        """Write down an attempt before it is sent.
+
+        Raises:
+            SpoolError: it can't be written; the attempt must not be sent.
+        """
+        self.spool.append("i", row)
+        with self._guard:
+            self._open += 1
+
+    def record(self, row: Row, db: Database) -> None:
+        """Write down what came of an attempt and start bringing it to the database."""
+        with self._guard:
+            self._open -= 1
+        self.record_unsent(row, db)
+
+    def record_unsent(self, row: Row, db: Database) -> None:
+        """Record an attempt that never got as far as an intent."""
+        with self._guard:
+            self._pending.append(row)
+        try:
+            self.spool.append("r", row)
+        except SpoolError:
+            # The answer is paid for: the caller gets it, and the row goes by memory alone.
+            event("spool.failed", level=logging.ERROR, operation=row["operation_id"])
+        task = asyncio.get_running_loop().create_task(self._drain(db))
+        self._drains.add(task)
+        task.add_done_callback(self._drains.discard)
+
+    async def add(self, row: Row, db: Database) -> None:
+        """Record a row that had no intent, and wait until the database has it."""
+        self.spool.append("r", row)
+        with self._guard:
+            self._pending.append(row)
+        await self.flush(db)
+
+    async def flush(self, db: Database) -> None:
+        """Bring every waiting row to the database, in batches.
+
+        Raises:
+            DatabaseError: the rows stay, in memory and in the spool.
+        """
+        lock = self._locks.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+        async with lock:
+            await self._replay(db)
+            while batch := self._take():
+                try:
+                    await db.call("llm_settle", {"rows": batch})
+                except BaseException:
+                    with self._guard:
+                        self._pending.extendleft(reversed(batch))
+                    raise
+            with self._guard:
+                done = not self._pending and self._open == 0
+            if done:
+                self.spool.acknowledged()
+
+    def _take(self) -> list[Row]:
+        with self._guard:
+            return [self._pending.popleft() for _ in range(min(BATCH, len(self._pending)))]
+
+    async def _drain(self, db: Database) -> None:
+        """Flush in the background; a task cancelled by the end of its loop flushes once more."""
+        try:
+            await self.flush(db)
+        except asyncio.CancelledError:
+            await self.flush(db)
+            raise
+        except DatabaseError as error:
+            event("ledger.flush_failed", level=logging.WARNING, error=type(error).__name__)
+
+    async def _replay(self, db: Database) -> None:
+        """Settle what dead processes of this machine left behind, once per process."""
+        if self.replayed:
+            return
+        for path, file in abandoned(self.folder, self.spool.path):
+            rows = unsettled(file.read())
+            for start in range(0, len(rows), BATCH):
+                await db.call("llm_settle", {"rows": rows[start : start + BATCH]})
+            path.unlink(missing_ok=True)
+            event("spool.replayed", rows=len(rows), instance=path.stem)
+        self.replayed = True
+
+    def close(self) -> None:
+        """Let the spool go; what the database has not acknowledged stays on disk."""
+        with self._guard:
+            done = not self._pending and self._open == 0
+        self.spool.close(everything_acknowledged=done)
+
+
+_ledgers: dict[str, Ledger] = {}
+_ledgers_guard = threading.Lock()
+
+
+def ledger_for(db: Database) -> Ledger:
+    """Return the ledger that this process keeps for a database."""
+    with _ledgers_guard:
+        if db.identity not in _ledgers:
+            _ledgers[db.identity] = Ledger(db.identity)
+        return _ledgers[db.identity]
+
+
+def _close_all() -> None:
+    for ledger in _ledgers.values():
+        ledger.close()
+    _ledgers.clear()
+
+
+def _forget_all() -> None:
+    """A forked child is a new instance: its parent keeps the files and what waits in them."""
+    for ledger in _ledgers.values():
+        ledger.spool.forget()
+    _ledgers.clear()
+
+
+atexit.register(_close_all)
+os.register_at_fork(after_in_child=_forget_all)

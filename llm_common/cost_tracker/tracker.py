@@ -1,0 +1,319 @@
+"""`CostTracker`: reserve before the wire, settle whatever happens, answer what it cost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any, Literal
+from uuid import uuid4
+
+from .. import settings
+from ..database import Database, connect, handshake
+from ..errors import BudgetExceededError, InvalidInputError, SpoolError, UnknownPriceError
+from ..telemetry import event
+from .ledger import Ledger, Row, ledger_for
+from .models import (
+    BudgetStatus,
+    CostBreakdown,
+    CostMetrics,
+    CostTotal,
+    Hold,
+    Intent,
+    Limit,
+    Outcome,
+    Scope,
+    Window,
+    from_nano,
+    usd,
+)
+
+GroupBy = Literal["model", "step", "project", "user", "task", "day", "run", "status"]
+Amount = Decimal | float | str
+HOLD_MARGIN_S = 60.0
+"""How long a hold outlives its call's deadline before it is charged as estimated."""
+REMEMBERED_CALLS = 1_000
+
+
+class CostTracker:
+    """Budgets and the ledger of one project.
+
+    Every paid call is reserved here before it is sent and settled here whatever happens to it;
+    `cost_tracking` has one row per attempt.
+
+    Args:
+        db: a Postgres URL, a Supabase client, a `Database` or ``"embedded"``; None means
+            `DATABASE_URL`, then `SUPABASE_URL` with a service key. `db_client` and
+            `supabase_client` are the same argument by other names.
+        project: labels every row and is the scope of the budgets; None means
+            `LLM_COMMON_PROJECT`.
+        daily_budget_usd: strict limit of the project per day, in USD.
+        monthly_budget_usd: strict limit of the project per calendar month, in USD.
+        alert_threshold: part of a limit (0 to 1) after which a warning is logged, once per
+            limit and window.
+
+    Raises:
+        InvalidInputError: a budget that is not a number of USD, or a threshold outside 0 to 1.
+        ConfigurationError: no database is named anywhere.
+    """
+
+    def __init__(
+        self,
+        db: Any = None,
+        *,
+        db_client: Any = None,
+        supabase_client: Any = None,
+        project: str | None = None,
+        daily_budget_usd: Amount | None = None,
+        monthly_budget_usd: Amount | None = None,
+        alert_threshold: float = 0.8,
+    ) -> None:
+        if not 0 <= alert_threshold <= 1:
+            raise InvalidInputError(f"alert_threshold must lie in 0 to 1, not {alert_threshold!r}")
+        self.db: Database = connect(db, db_client=db_client, supabase_client=supabase_client)
+        self._project = project
+        self._alert_threshold = Decimal(str(alert_threshold))
+        self._alerted: set[tuple[str, ...]] = set()
+        self._own_calls: deque[tuple[str, int | None, Decimal | None]] = deque(
+            maxlen=REMEMBERED_CALLS
+        )
+        self._limits: list[tuple[Scope, str | None, Window, Decimal]] = []
+        if daily_budget_usd is not None:
+            self.limit("project", None, "day", daily_budget_usd)
+        if monthly_budget_usd is not None:
+            self.limit("project", None, "month", monthly_budget_usd)
+
+    def limit(self, scope: Scope, scope_id: str | None, window: Window, amount: Amount) -> None:
+        """Set a strict limit, such as ``limit("user", "u-17", "day", "0.50")``.
+
+        A `scope_id` of None with scope ``project`` is the project of the call.
+        """
+        self._limits.append((scope, scope_id, window, usd(amount, f"the {window} budget")))
+
+    @property
+    def project(self) -> str:
+        """The project that labels this tracker's rows."""
+        return settings.project(self._project)
+
+    async def reserve(self, intent: Intent) -> Hold:
+        """Hold the upper bound of an attempt in every limited scope and write the intent down.
+
+        Only after it returns may the attempt be sent; then `settle` must follow.
+
+        Raises:
+            BudgetExceededError: it does not fit; nothing is held.
+            UnknownPriceError: a limit applies, but the model has no known price.
+            DatabaseError: the budget can't be checked.
+            SpoolError: the intent can't be written down.
+        """
+        project = intent.project or self.project
+        row = intent.row(project)
+        ledger = await self._ready()
+        limits = [
+            *(Limit(s, i or project, w, x) for s, i, w, x in self._limits if _applies(s, i, row)),
+            *intent.limits,
+        ]
+        row["timestamp"] = datetime.now(UTC).isoformat()
+        if limits:
+            row |= await self._grant(ledger, intent, row, limits)
+        try:
+            ledger.intend(row)
+        except SpoolError:
+            await self._withdraw(row, "SpoolError")
+            raise
+        return Hold(intent, row, time.monotonic())
+
+    def settle(self, hold: Hold, outcome: Outcome) -> Decimal | None:
+        """Record how an attempt ended, and return its cost in USD (None: unknown).
+
+        It returns as soon as the result is in the spool; the database follows in the background.
+        """
+        latency_ms = round((time.monotonic() - hold.started) * 1000)
+        row = outcome.row(hold, latency_ms)
+        ledger_for(self.db).record(row, self.db)
+        cost = None if row["cost_usd"] is None else Decimal(row["cost_usd"])
+        for model in {row["model"], row["requested_model"]}:
+            self._own_calls.append((model, row["tokens_used"], cost))
+        return cost
+
+    async def log_cost(self, metrics: CostMetrics) -> None:
+        """Record spend that happened outside this library, as ``kind = external``.
+
+        A call that this library made is in the ledger already: logging it again, by its
+        `operation_id` or with the same model, tokens and cost, changes nothing.
+        """
+        if metrics.operation_id is None and self._is_own(metrics):
+            return
+        ledger = await self._ready()
+        await ledger.add(metrics.row(self.project), self.db)
+
+    async def get_daily_cost(self, day: date | None = None) -> CostTotal:
+        """Return what the project spent on a day (today, if None), in USD."""
+        return await self._total({"kind": "daily", "day": (day or await self._today()).isoformat()})
+
+    async def get_monthly_cost(
+        self, year: int | None = None, month: int | None = None
+    ) -> CostTotal:
+        """Return what the project spent in a calendar month (this one, if None), in USD."""
+        today = await self._today()
+        when = {"year": year or today.year, "month": month or today.month}
+        return await self._total({"kind": "monthly", **when})
+
+    async def get_cost_breakdown(
+        self, start: date, end: date, group_by: GroupBy = "model"
+    ) -> list[CostBreakdown]:
+        """Return the project's costs from `start` to `end`, both included, by one label."""
+        answer = await self._query(
+            {
+                "kind": "breakdown",
+                "start": start.isoformat(),
+                "end": end.isoformat(),
+                "group_by": group_by,
+            }
+        )
+        return [CostBreakdown.model_validate(line) for line in answer["rows"]]
+
+    async def get_budgets(self) -> list[BudgetStatus]:
+        """Return how each limit that has been used stands in its present window."""
+        await self.flush()
+        answer = await self.db.call("llm_budget_status", {"project": self.project})
+        return [_status(b) for b in answer["budgets"]]
+
+    async def flush(self) -> None:
+        """Wait until the database has every row of this process, and charge what expired.
+
+        Raises:
+            DatabaseError: rows stay in the spool and are brought there later.
+        """
+        ledger = await self._ready()
+        await ledger.flush(self.db)
+        await self.db.call("llm_expire_holds", {"project": self.project})
+
+    async def aclose(self) -> None:
+        """Drain what is pending and release the connection."""
+        await ledger_for(self.db).flush(self.db)
+        await self.db.aclose()
+
+    async def _ready(self) -> Ledger:
+        """Check the schema and replay what dead processes left, once per process."""
+        await handshake(self.db)
+        ledger = ledger_for(self.db)
+        if not ledger.replayed:
+            await ledger.flush(self.db)
+        return ledger
+
+    async def _grant(
+        self, ledger: Ledger, intent: Intent, row: Row, limits: list[Limit]
+    ) -> dict[str, Any]:
+        if intent.bound_nano is None:
+            raise UnknownPriceError(
+                f"the price of {intent.model} is unknown, so a budget can't bound it: "
+                "remove the budget or choose a priced model"
+            )
+        request = {
+            "hold_id": str(uuid4()),
+            "project": row["project"],
+            "bound_nano": intent.bound_nano,
+            "ttl_s": intent.timeout_s + HOLD_MARGIN_S,
+            "limits": [limit.payload() for limit in limits],
+            "row": row,
+        }
+        try:
+            answer = await self._ask(request)
+        except BaseException as error:
+            # The answer is lost, the hold may stand: a row of no cost takes it down.
+            status = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
+            ledger.record_unsent({**row, **_unsent(status, type(error).__name__)}, self.db)
+            raise
+        if not answer["granted"]:
+            raise _exceeded(answer, intent)
+        self._alert(answer["used"])
+        return {"accounted_on": answer["accounted_on"], "timestamp": answer["reserved_at"]}
+
+    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Ask for a hold; before a refusal counts, charge expired holds and ask once more."""
+        answer = (await self.db.call("llm_reserve", {"requests": [request]}))["results"][0]
+        if answer["granted"] or Decimal(answer["held_usd"]) == 0:
+            return answer
+        expired = await self.db.call("llm_expire_holds", {"project": request["project"]})
+        if not expired["expired"]:
+            return answer
+        again = {**request, "hold_id": str(uuid4())}
+        return (await self.db.call("llm_reserve", {"requests": [again]}))["results"][0]
+
+    async def _withdraw(self, row: Row, error_class: str) -> None:
+        await self.db.call("llm_settle", {"rows": [{**row, **_unsent("error", error_class)}]})
+
+    def _alert(self, used: list[dict[str, Any]]) -> None:
+        for limit in used:
+            key = tuple(str(limit[k]) for k in ("scope", "scope_id", "window", "window_start"))
+            part = Decimal(limit["used_usd"]) / (Decimal(limit["limit_usd"]) or 1)
+            if part >= self._alert_threshold and key not in self._alerted:
+                self._alerted.add(key)
+                event("budget.alert", level=logging.WARNING, limit=":".join(key), used=f"{part:.0%}")
+
+    def _is_own(self, metrics: CostMetrics) -> bool:
+        return any(
+            model == metrics.model
+            and tokens == metrics.tokens_used
+            and (cost is None) == (metrics.cost_usd is None)
+            and abs((cost or 0) - (metrics.cost_usd or 0)) < Decimal("1e-9")
+            for model, tokens, cost in self._own_calls
+        )
+
+    async def _today(self) -> date:
+        answer = await self._query({"kind": "today"})
+        return date.fromisoformat(answer["today"])
+
+    async def _total(self, query: Mapping[str, Any]) -> CostTotal:
+        answer = await self._query(query)
+        return CostTotal(answer["total_cost"], answer["unpriced"])
+
+    async def _query(self, query: Mapping[str, Any]) -> dict[str, Any]:
+        await self.flush()
+        return await self.db.call("llm_costs", {**query, "project": self.project})
+
+
+def _applies(scope: Scope, scope_id: str | None, row: Row) -> bool:
+    """Tell whether a limit concerns a row; a limit of another user or job does not."""
+    if scope == "project":
+        return scope_id in (None, row["project"])
+    if scope == "tag":
+        return scope_id in row["tags"]
+    column = {"user": "user_id", "model": "requested_model", "run": "run_id", "job": "job_id"}
+    return row[column.get(scope, scope)] == scope_id
+
+
+def _unsent(status: str, error_class: str) -> dict[str, Any]:
+    return {"status": status, "error_class": error_class, "cost_usd": "0", "cost_source": "unsent"}
+
+
+def _exceeded(answer: Mapping[str, Any], intent: Intent) -> BudgetExceededError:
+    limit = Decimal(answer["limit_usd"])
+    left = max(limit - Decimal(answer["spent_usd"]) - Decimal(answer["held_usd"]), Decimal(0))
+    needed = from_nano(intent.bound_nano or 0)
+    scope = f"{answer['scope']} {answer['scope_id']} by {answer['window']}"
+    return BudgetExceededError(
+        f"the budget of {scope} is ${limit:f}, of which ${left:f} is left; "
+        f"this call to {intent.model} may cost up to ${needed:f}",
+        scope=scope,
+        limit_usd=limit,
+        remaining_usd=left,
+        needed_usd=needed,
+    )
+
+
+def _status(budget: Mapping[str, Any]) -> BudgetStatus:
+    return BudgetStatus(
+        scope=budget["scope"],
+        scope_id=budget["scope_id"],
+        window=budget["window"],
+        window_start=date.fromisoformat(budget["window_start"]),
+        limit_usd=Decimal(budget["limit_usd"]),
+        spent_usd=Decimal(budget["spent_usd"]),
+        held_usd=Decimal(budget["held_usd"]),
+    )

@@ -1,0 +1,5 @@
+"""`LLMClient` and what goes with a call to a model."""
+
+from .client import CallOptions, LLMClient
+
+__all__ = ["CallOptions", "LLMClient"]

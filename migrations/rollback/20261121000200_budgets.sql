@@ -1,0 +1,16 @@
+DROP FUNCTION IF EXISTS llm_budget_status(jsonb);
+DROP FUNCTION IF EXISTS llm_expire_holds(jsonb);
+DROP FUNCTION IF EXISTS llm_settle(jsonb);
+DROP FUNCTION IF EXISTS llm_day_of(text, timestamptz);
+DROP FUNCTION IF EXISTS llm_lock_for_settle(jsonb);
+DROP FUNCTION IF EXISTS llm_end_hold(uuid, int);
+DROP FUNCTION IF EXISTS llm_write_ledger(cost_tracking);
+DROP FUNCTION IF EXISTS llm_reserve(jsonb);
+DROP FUNCTION IF EXISTS llm_reserve_one(jsonb);
+DROP FUNCTION IF EXISTS llm_request_counters(jsonb);
+DROP FUNCTION IF EXISTS llm_make_counters(jsonb);
+DROP FUNCTION IF EXISTS llm_ledger_sum(text, text, text, text, date);
+DROP FUNCTION IF EXISTS llm_row_scopes(jsonb);
+DROP FUNCTION IF EXISTS llm_window_start(text, date);
+DROP TABLE IF EXISTS llm_holds;
+DROP TABLE IF EXISTS llm_budget_counters;
