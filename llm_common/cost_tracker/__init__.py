@@ -1,5 +1,6 @@
 """`CostTracker`: budgets, holds, the spool and the ledger."""
 
+from .ledger import is_owner_alive, owner_of
 from .models import (
     BudgetStatus,
     CostBreakdown,
@@ -32,6 +33,8 @@ __all__ = [
     "Scope",
     "Window",
     "from_nano",
+    "is_owner_alive",
+    "owner_of",
     "to_nano",
     "usd",
 ]

@@ -10,6 +10,7 @@ import asyncio
 import atexit
 import logging
 import os
+import socket
 import threading
 from collections import deque
 from typing import Any
@@ -18,7 +19,7 @@ from weakref import WeakKeyDictionary
 from ..database import Database
 from ..errors import DatabaseError, SpoolError
 from ..telemetry import event
-from .spool import Spool, abandoned, folder_for, unsettled
+from .spool import Spool, abandoned, folder_for, is_alive, unsettled
 
 Row = dict[str, Any]
 BATCH = 500
@@ -160,3 +161,16 @@ def _forget_all() -> None:
 
 atexit.register(_close_all)
 os.register_at_fork(after_in_child=_forget_all)
+
+
+def owner_of(db: Database) -> str:
+    """Return the name by which this process owns runs: machine and process instance."""
+    return f"{socket.gethostname()}:{ledger_for(db).spool.instance}"
+
+
+def is_owner_alive(db: Database, owner: str) -> bool | None:
+    """Tell whether an owner still runs; None when it is on another machine and can't be seen."""
+    host, _, instance = owner.rpartition(":")
+    if host != socket.gethostname():
+        return None
+    return is_alive(ledger_for(db).folder, instance)
