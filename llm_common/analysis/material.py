@@ -46,9 +46,10 @@ def lack(sources: Sequence[Source]) -> str | None:
 
 def tagged(sources: Sequence[Source]) -> str:
     """Return the sources as marked material; a source can't close its own mark."""
-    return "\n\n".join(
-        f'<source id="{s.id}" title="{escape(s.title)}"'
-        f"{f' url="{escape(s.url)}"' if s.url else ''}>\n"
-        f"{_CLOSING.sub(r'< /\1', s.text)}\n</source>"
-        for s in sources
-    )
+    return "\n\n".join(_tag(source) for source in sources)
+
+
+def _tag(source: Source) -> str:
+    url = f' url="{escape(source.url)}"' if source.url else ""
+    text = _CLOSING.sub(r"< /\1", source.text)
+    return f'<source id="{source.id}" title="{escape(source.title)}"{url}>\n{text}\n</source>'
