@@ -1,5 +1,7 @@
 """Connectors, the embedded Postgres and the migration runner."""
 
 from .base import Database
+from .connect import connect, direct_url
+from .handshake import SCHEMA, handshake
 
-__all__ = ["Database"]
+__all__ = ["SCHEMA", "Database", "connect", "direct_url", "handshake"]

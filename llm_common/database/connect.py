@@ -1,0 +1,102 @@
+"""From what a host passes to a connector."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any, cast
+
+from .. import settings
+from ..errors import ConfigurationError
+from .base import Database
+
+NOTHING_SET = (
+    "no database: pass db=… (a Postgres URL, a Supabase client, or 'embedded'), or set "
+    "DATABASE_URL, or SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY"
+)
+NEEDS_URL = "needs a direct Postgres connection: pass its URL or set DATABASE_URL"
+
+
+async def connect(
+    db: Any = None, *, db_client: Any = None, supabase_client: Any = None
+) -> Database:
+    """Return the database that a host means.
+
+    `db`, `db_client` and `supabase_client` are one argument under three names. It takes a
+    Supabase client (sync or async), a Postgres URL, a `Database`, or the word ``embedded``;
+    None means `DATABASE_URL`, then `SUPABASE_URL` with a service key. No connection is opened.
+
+    Raises:
+        ConfigurationError: nothing names a database, or several arguments do.
+    """
+    given = one_of(db, db_client, supabase_client)
+    schema = settings.setting("schema").value
+    if is_supabase(given):
+        from .supabase import SupabaseDatabase
+
+        return SupabaseDatabase(given, schema)
+    if isinstance(given, str) or given is None:
+        url = await _url(given)
+        if url is not None:
+            from .postgres import PostgresDatabase
+
+            return PostgresDatabase(url, schema or "public")
+        return await _supabase_of_environment(schema)
+    if callable(getattr(given, "call", None)) and callable(getattr(given, "aclose", None)):
+        return cast("Database", given)
+    raise ConfigurationError(
+        f"db= takes a Postgres URL, a Supabase client, a Database or 'embedded', "
+        f"not {type(given).__name__}"
+    )
+
+
+async def direct_url(db: Any = None) -> str:
+    """Return a Postgres URL, for what the Supabase client can't do.
+
+    Raises:
+        ConfigurationError: no URL is given or set.
+    """
+    if db is None or isinstance(db, str):
+        url = await _url(db)
+        if url is not None:
+            return url
+    raise ConfigurationError(f"this {NEEDS_URL}")
+
+
+def one_of(*given: Any) -> Any:
+    """Return the only argument that is not None.
+
+    Raises:
+        ConfigurationError: there are two.
+    """
+    named = [value for value in given if value is not None]
+    if len(named) > 1:
+        raise ConfigurationError(
+            "db=, db_client= and supabase_client= are one argument: pass one of them"
+        )
+    return named[0] if named else None
+
+
+def is_supabase(value: Any) -> bool:
+    """Tell whether this is a Supabase client, without importing supabase."""
+    module = sys.modules.get("supabase")
+    return module is not None and isinstance(value, module.Client | module.AsyncClient)
+
+
+async def _url(given: str | None) -> str | None:
+    value = given or settings.setting("database_url").value
+    if value == "embedded":
+        from .embedded import embedded_url
+
+        return await embedded_url()
+    return value
+
+
+async def _supabase_of_environment(schema: str | None) -> Database:
+    url, key = settings.setting("supabase_url").value, settings.supabase_service_key()
+    if not (url and key):
+        raise ConfigurationError(NOTHING_SET)
+    from supabase import acreate_client
+
+    from .supabase import SupabaseDatabase
+
+    return SupabaseDatabase(await acreate_client(url, key), schema)

@@ -1,0 +1,106 @@
+"""Connections of one process to one URL, shared by every client on an event loop.
+
+Not psycopg's own pool: that one keeps worker tasks alive on the loop, waits out a growing
+back-off after an outage, and logs the server's error text. This one connects when it must and
+fails at once when it can't.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from psycopg import AsyncConnection
+
+    Connection = AsyncConnection[tuple[Any, ...]]
+
+SIZE = 4
+CONNECT_TIMEOUT_S = 5
+CONNECT_PAUSES_S = (0.1, 0.3, 0.6)
+"""Waits between attempts to connect: a server that is just starting or stopping refuses."""
+
+
+class Pool:
+    """At most `SIZE` connections, opened as needed and kept until the last user is gone."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._slots = asyncio.Semaphore(SIZE)
+        self._idle: list[Connection] = []
+        self.users: weakref.WeakSet[object] = weakref.WeakSet()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Connection]:
+        """Lend a connection; a broken one, or one in mid-statement, is closed on return."""
+        from psycopg.pq import TransactionStatus
+
+        async with self._slots:
+            connection = self._idle.pop() if self._idle else await connect(self._url)
+            try:
+                yield connection
+            finally:
+                idle = connection.info.transaction_status == TransactionStatus.IDLE
+                if idle and self.users:
+                    self._idle.append(connection)
+                else:
+                    await connection.close()
+
+    async def drop_idle(self) -> None:
+        """Close the connections that nobody uses."""
+        while self._idle:
+            await self._idle.pop().close()
+
+
+async def connect(url: str) -> Connection:
+    """Open one connection, in autocommit and without prepared statements.
+
+    Transaction poolers hand each statement to another server process, so that a prepared one
+    would not be found.
+
+    Raises:
+        psycopg.Error: after a few attempts.
+    """
+    import psycopg
+
+    for pause_s in CONNECT_PAUSES_S:
+        try:
+            return await _connect_once(url)
+        except psycopg.OperationalError:
+            await asyncio.sleep(pause_s)
+    return await _connect_once(url)
+
+
+async def _connect_once(url: str) -> Connection:
+    import psycopg
+
+    return await psycopg.AsyncConnection.connect(
+        url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_TIMEOUT_S
+    )
+
+
+_Pools = dict[tuple[int, str], Pool]
+_pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = weakref.WeakKeyDictionary()
+
+
+def acquire(url: str, user: object) -> Pool:
+    """Return the pool of this process, event loop and URL, and count `user` among its users."""
+    pools = _pools.setdefault(asyncio.get_running_loop(), {})
+    pool = pools.setdefault((os.getpid(), url), Pool(url))
+    pool.users.add(user)
+    return pool
+
+
+async def release(url: str, user: object) -> None:
+    """Forget `user`; the last one closes the connections."""
+    pools = _pools.get(asyncio.get_running_loop(), {})
+    pool = pools.get((os.getpid(), url))
+    if pool is None:
+        return
+    pool.users.discard(user)
+    if not pool.users:
+        await pool.drop_idle()

@@ -1,0 +1,130 @@
+"""The connector to a Postgres URL."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from ..errors import ConfigurationError, DatabaseError, DatabaseUnavailableError, SchemaError
+from ..types import JSON
+from . import pool
+from .handshake import FUNCTION as HANDSHAKE
+from .handshake import handshake
+from .payload import encode
+
+if TYPE_CHECKING:
+    import psycopg
+    from psycopg.sql import Composed
+
+DEADLINE_S = 10.0
+
+MIGRATE = "the database is not migrated: run `llm-common migrate up`"
+NOT_MIGRATED = {"42883", "42P01", "3F000"}
+"""undefined function, undefined table, invalid schema name"""
+
+
+class PostgresDatabase:
+    """Calls SQL functions over psycopg.
+
+    Args:
+        url: a Postgres URL; a transaction pooler will do.
+        schema: where the functions live.
+        deadline_s: seconds that one call may take, waiting for a connection included.
+    """
+
+    def __init__(self, url: str, schema: str = "public", *, deadline_s: float = DEADLINE_S) -> None:
+        self._identity = identity(url, schema)
+        self._url = url
+        self._schema = schema
+        self._deadline_s = deadline_s
+
+    def __repr__(self) -> str:
+        return f"PostgresDatabase({self._identity!r})"
+
+    @property
+    def identity(self) -> str:
+        """Host, port, database and schema."""
+        return self._identity
+
+    async def call(self, function: str, payload: JSON) -> JSON:
+        """Call a function; see `Database.call`."""
+        import psycopg
+
+        if function != HANDSHAKE:
+            await handshake(self)
+        text = encode(payload)
+        try:
+            async with asyncio.timeout(self._deadline_s):
+                return await self._call(function, text)
+        except TimeoutError as error:
+            raise DatabaseUnavailableError(
+                f"{self._identity} gave no answer to {function} within {self._deadline_s:g} s"
+            ) from error
+        except psycopg.Error as error:
+            # The server's text may quote a payload: it stays out of the chain as well.
+            raise translate(error, function, self._identity) from None
+
+    async def _call(self, function: str, text: str) -> JSON:
+        import psycopg
+
+        connections = pool.acquire(self._url, self)
+        statement = _statement(self._schema, function)
+        try:
+            return await _fetch(connections, statement, text)
+        except psycopg.OperationalError as error:
+            if error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P")):
+                raise
+        # The server closed an idle connection, and the others as well: once more, on a new one.
+        # The call may have run; every function gives the same answer to the same ids.
+        await connections.drop_idle()
+        return await _fetch(connections, statement, text)
+
+    async def aclose(self) -> None:
+        """Leave the shared connections; the last user closes them."""
+        await pool.release(self._url, self)
+
+
+async def _fetch(connections: pool.Pool, statement: Composed, text: str) -> JSON:
+    async with connections.connection() as connection:
+        cursor = await connection.execute(statement, (text,))
+        row = await cursor.fetchone()
+        return row[0] if row else None
+
+
+def _statement(schema: str, function: str) -> Composed:
+    from psycopg.sql import SQL, Identifier
+
+    return SQL("SELECT {}(%s::jsonb)").format(Identifier(schema, function))
+
+
+def identity(url: str, schema: str) -> str:
+    """Name a database without its user and password.
+
+    Raises:
+        ConfigurationError: the URL can't be read.
+    """
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict
+
+    try:
+        parts = conninfo_to_dict(url)
+    except psycopg.Error as error:
+        raise ConfigurationError(
+            "the database URL can't be read: write postgresql://user:password@host:5432/database"
+        ) from error
+    host = parts.get("host") or parts.get("hostaddr") or "localhost"
+    name = parts.get("dbname") or parts.get("user") or ""
+    return f"postgres {host}:{parts.get('port') or 5432}/{name} {schema}"
+
+
+def translate(error: psycopg.Error, function: str, where: str) -> DatabaseError:
+    """Turn a driver's error into ours; the server's own text stays out."""
+    import psycopg
+
+    state = error.sqlstate
+    if state in NOT_MIGRATED:
+        return SchemaError(f"{where}: {function} failed with SQLSTATE {state}; {MIGRATE}")
+    unreachable = state is None or state.startswith(("08", "57P", "53300"))
+    if isinstance(error, psycopg.OperationalError) and unreachable:
+        return DatabaseUnavailableError(f"{where} can't be reached for {function}")
+    return DatabaseError(f"{where}: {function} failed with SQLSTATE {state}")

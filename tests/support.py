@@ -1,0 +1,34 @@
+"""What several test folders need."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[1]
+
+
+def skip_or_fail(reason: str) -> NoReturn:
+    """Skip, saying why; where CI is set, a test that can't run is a failure."""
+    if os.environ.get("CI") == "true":
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(reason)
+
+
+def data_dir(name: str) -> Path:
+    """Return a folder of the shared test material, or skip."""
+    folder = REPOSITORY.parent / "shared" / "data" / name
+    if not folder.exists():
+        skip_or_fail(f"the test material {name} is not beside this repository")
+    return folder
+
+
+def plan(name: str) -> str:
+    """Return the text of a plan, or skip."""
+    file = REPOSITORY.parent / "shared" / "plans" / name
+    if not file.is_file():
+        skip_or_fail(f"the plan {name} is not beside this repository")
+    return file.read_text(encoding="utf-8")
