@@ -347,12 +347,12 @@ END
 $$;
 
 -- payload: {project}
--- answer: {budgets: [{scope, scope_id, window, window_start, limit_usd, spent_usd, held_usd}]}
+-- answer: {today, budgets: [{scope, scope_id, window, window_start, limit_usd, spent_usd, held_usd}]}
 CREATE OR REPLACE FUNCTION llm_budget_status(payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER
 SET search_path FROM CURRENT
 AS $$
-    SELECT jsonb_build_object('budgets', coalesce(jsonb_agg(jsonb_build_object(
+    SELECT jsonb_build_object('today', llm_today(payload->>'project'), 'budgets', coalesce(jsonb_agg(jsonb_build_object(
         'scope', c.scope, 'scope_id', c.scope_id, 'window', c.window_kind,
         'window_start', c.window_start, 'limit_usd', c.limit_usd::text,
         'spent_usd', c.spent_usd::text, 'held_usd', (c.held_nano / 1e9::numeric)::text)

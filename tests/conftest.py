@@ -13,6 +13,7 @@ import pytest
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
+from llm_common.cost_tracker import CostTracker
 from llm_common.database import Database, connect
 from llm_common.database.embedded import start
 from llm_common.database.migrations import up
@@ -22,10 +23,19 @@ _numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
-def _nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A test names its database; the machine's own is never touched."""
+def _nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch, state_dir: Path) -> None:
+    """A test names its database; the machine's own, and its spool, are never touched."""
+    monkeypatch.setenv("LLM_COMMON_STATE_DIR", str(state_dir))
+    monkeypatch.setenv("LLM_COMMON_PROJECT", "test")
     for name in ("DATABASE_URL", "SUPABASE_URL", "LLM_COMMON_SCHEMA", "LLM_COMMON_CONFIG"):
         monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture(scope="session")
+def state_dir() -> Iterator[Path]:
+    """Spools and embedded databases of this test run."""
+    with tempfile.TemporaryDirectory(prefix="llm_common_state_") as folder:
+        yield Path(folder).resolve()
 
 
 @pytest.fixture(scope="session")
@@ -106,4 +116,5 @@ async def db(database_url: str) -> AsyncIterator[Database]:
     """A connector to this test's own database."""
     database = await connect(database_url)
     yield database
-    await database.aclose()
+    # What was settled in the background still goes over this connection.
+    await CostTracker(database).aclose()

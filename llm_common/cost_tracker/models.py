@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 from pydantic import field_validator
 
+from ..database import Database
 from ..errors import InvalidInputError
 from ..types import Frozen, Usage
 
@@ -136,6 +137,7 @@ class Hold:
 
     intent: Intent
     row: dict[str, Any]
+    db: Database
     started: float
     """`time.monotonic()` of the reservation."""
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from .. import settings
-from ..database import Database, connect, handshake
+from ..database import Database, connect, one_of
 from ..errors import BudgetExceededError, InvalidInputError, SpoolError, UnknownPriceError
 from ..telemetry import event
 from .ledger import Ledger, Row, ledger_for
@@ -58,7 +58,7 @@ class CostTracker:
 
     Raises:
         InvalidInputError: a budget that is not a number of USD, or a threshold outside 0 to 1.
-        ConfigurationError: no database is named anywhere.
+        ConfigurationError: two databases are named, or, at the first use, none anywhere.
     """
 
     def __init__(
@@ -74,7 +74,8 @@ class CostTracker:
     ) -> None:
         if not 0 <= alert_threshold <= 1:
             raise InvalidInputError(f"alert_threshold must lie in 0 to 1, not {alert_threshold!r}")
-        self.db: Database = connect(db, db_client=db_client, supabase_client=supabase_client)
+        self._given = one_of(db, db_client, supabase_client)
+        self._db: Database | None = None
         self._project = project
         self._alert_threshold = Decimal(str(alert_threshold))
         self._alerted: set[tuple[str, ...]] = set()
@@ -99,6 +100,12 @@ class CostTracker:
         """The project that labels this tracker's rows."""
         return settings.project(self._project)
 
+    async def database(self) -> Database:
+        """Return the connector, made at the first use."""
+        if self._db is None:
+            self._db = await connect(self._given)
+        return self._db
+
     async def reserve(self, intent: Intent) -> Hold:
         """Hold the upper bound of an attempt in every limited scope and write the intent down.
 
@@ -112,20 +119,21 @@ class CostTracker:
         """
         project = intent.project or self.project
         row = intent.row(project)
-        ledger = await self._ready()
+        db, ledger = await self._ready()
         limits = [
             *(Limit(s, i or project, w, x) for s, i, w, x in self._limits if _applies(s, i, row)),
             *intent.limits,
         ]
         row["timestamp"] = datetime.now(UTC).isoformat()
         if limits:
-            row |= await self._grant(ledger, intent, row, limits)
+            row |= await self._grant(db, ledger, intent, row, limits)
         try:
             ledger.intend(row)
         except SpoolError:
-            await self._withdraw(row, "SpoolError")
+            if limits:
+                await db.call("llm_settle", {"rows": [{**row, **_unsent("error", "SpoolError")}]})
             raise
-        return Hold(intent, row, time.monotonic())
+        return Hold(intent, row, db, time.monotonic())
 
     def settle(self, hold: Hold, outcome: Outcome) -> Decimal | None:
         """Record how an attempt ended, and return its cost in USD (None: unknown).
@@ -134,7 +142,7 @@ class CostTracker:
         """
         latency_ms = round((time.monotonic() - hold.started) * 1000)
         row = outcome.row(hold, latency_ms)
-        ledger_for(self.db).record(row, self.db)
+        ledger_for(hold.db).record(row, hold.db)
         cost = None if row["cost_usd"] is None else Decimal(row["cost_usd"])
         for model in {row["model"], row["requested_model"]}:
             self._own_calls.append((model, row["tokens_used"], cost))
@@ -148,8 +156,8 @@ class CostTracker:
         """
         if metrics.operation_id is None and self._is_own(metrics):
             return
-        ledger = await self._ready()
-        await ledger.add(metrics.row(self.project), self.db)
+        db, ledger = await self._ready()
+        await ledger.add(metrics.row(self.project), db)
 
     async def get_daily_cost(self, day: date | None = None) -> CostTotal:
         """Return what the project spent on a day (today, if None), in USD."""
@@ -167,20 +175,14 @@ class CostTracker:
         self, start: date, end: date, group_by: GroupBy = "model"
     ) -> list[CostBreakdown]:
         """Return the project's costs from `start` to `end`, both included, by one label."""
-        answer = await self._query(
-            {
-                "kind": "breakdown",
-                "start": start.isoformat(),
-                "end": end.isoformat(),
-                "group_by": group_by,
-            }
-        )
+        dates = {"start": start.isoformat(), "end": end.isoformat()}
+        query = {"kind": "breakdown", "group_by": group_by, **dates}
+        answer = await self._query("llm_costs", query)
         return [CostBreakdown.model_validate(line) for line in answer["rows"]]
 
     async def get_budgets(self) -> list[BudgetStatus]:
         """Return how each limit that has been used stands in its present window."""
-        await self.flush()
-        answer = await self.db.call("llm_budget_status", {"project": self.project})
+        answer = await self._query("llm_budget_status", {})
         return [_status(b) for b in answer["budgets"]]
 
     async def flush(self) -> None:
@@ -189,25 +191,26 @@ class CostTracker:
         Raises:
             DatabaseError: rows stay in the spool and are brought there later.
         """
-        ledger = await self._ready()
-        await ledger.flush(self.db)
-        await self.db.call("llm_expire_holds", {"project": self.project})
+        db, ledger = await self._ready()
+        await ledger.flush(db)
+        await db.call("llm_expire_holds", {"project": self.project})
 
     async def aclose(self) -> None:
         """Drain what is pending and release the connection."""
-        await ledger_for(self.db).flush(self.db)
-        await self.db.aclose()
+        if self._db is not None:
+            await ledger_for(self._db).flush(self._db)
+            await self._db.aclose()
 
-    async def _ready(self) -> Ledger:
-        """Check the schema and replay what dead processes left, once per process."""
-        await handshake(self.db)
-        ledger = ledger_for(self.db)
+    async def _ready(self) -> tuple[Database, Ledger]:
+        """Return connector and ledger; replay what dead processes left, once per process."""
+        db = await self.database()
+        ledger = ledger_for(db)
         if not ledger.replayed:
-            await ledger.flush(self.db)
-        return ledger
+            await ledger.flush(db)
+        return db, ledger
 
     async def _grant(
-        self, ledger: Ledger, intent: Intent, row: Row, limits: list[Limit]
+        self, db: Database, ledger: Ledger, intent: Intent, row: Row, limits: list[Limit]
     ) -> dict[str, Any]:
         if intent.bound_nano is None:
             raise UnknownPriceError(
@@ -223,30 +226,16 @@ class CostTracker:
             "row": row,
         }
         try:
-            answer = await self._ask(request)
+            answer = await _ask(db, request)
         except BaseException as error:
             # The answer is lost, the hold may stand: a row of no cost takes it down.
             status = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
-            ledger.record_unsent({**row, **_unsent(status, type(error).__name__)}, self.db)
+            ledger.record_unsent({**row, **_unsent(status, type(error).__name__)}, db)
             raise
         if not answer["granted"]:
             raise _exceeded(answer, intent)
         self._alert(answer["used"])
         return {"accounted_on": answer["accounted_on"], "timestamp": answer["reserved_at"]}
-
-    async def _ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """Ask for a hold; before a refusal counts, charge expired holds and ask once more."""
-        answer = (await self.db.call("llm_reserve", {"requests": [request]}))["results"][0]
-        if answer["granted"] or Decimal(answer["held_usd"]) == 0:
-            return answer
-        expired = await self.db.call("llm_expire_holds", {"project": request["project"]})
-        if not expired["expired"]:
-            return answer
-        again = {**request, "hold_id": str(uuid4())}
-        return (await self.db.call("llm_reserve", {"requests": [again]}))["results"][0]
-
-    async def _withdraw(self, row: Row, error_class: str) -> None:
-        await self.db.call("llm_settle", {"rows": [{**row, **_unsent("error", error_class)}]})
 
     def _alert(self, used: list[dict[str, Any]]) -> None:
         for limit in used:
@@ -266,16 +255,28 @@ class CostTracker:
         )
 
     async def _today(self) -> date:
-        answer = await self._query({"kind": "today"})
+        answer = await self._query("llm_budget_status", {})
         return date.fromisoformat(answer["today"])
 
     async def _total(self, query: Mapping[str, Any]) -> CostTotal:
-        answer = await self._query(query)
+        answer = await self._query("llm_costs", query)
         return CostTotal(answer["total_cost"], answer["unpriced"])
 
-    async def _query(self, query: Mapping[str, Any]) -> dict[str, Any]:
+    async def _query(self, function: str, query: Mapping[str, Any]) -> dict[str, Any]:
         await self.flush()
-        return await self.db.call("llm_costs", {**query, "project": self.project})
+        return await (await self.database()).call(function, {**query, "project": self.project})
+
+
+async def _ask(db: Database, request: dict[str, Any]) -> dict[str, Any]:
+    """Ask for a hold; before a refusal counts, charge expired holds and ask once more."""
+    answer = (await db.call("llm_reserve", {"requests": [request]}))["results"][0]
+    if answer["granted"] or Decimal(answer["held_usd"]) == 0:
+        return answer
+    expired = await db.call("llm_expire_holds", {"project": request["project"]})
+    if not expired["expired"]:
+        return answer
+    again = {**request, "hold_id": str(uuid4())}
+    return (await db.call("llm_reserve", {"requests": [again]}))["results"][0]
 
 
 def _applies(scope: Scope, scope_id: str | None, row: Row) -> bool:

@@ -12,7 +12,7 @@ from uuid import uuid4
 
 from ..context import labels
 from ..cost_tracker import is_owner_alive, owner_of
-from ..database import Database, handshake
+from ..database import Database
 from ..errors import DuplicateStepError, FencedError, InvalidInputError, LLMCommonError, RunBusyError
 from .canonical import canonical, digest, plain
 
@@ -176,7 +176,6 @@ async def open_run(
         RunBusyError: a living process is at it.
         SchemaError: the database is not migrated.
     """
-    await handshake(db)
     replay = replay or Replay()
     owner = owner_of(db)
     run = Run(db, await _start(db, unit, owner, replay), owner, replay)
