@@ -104,6 +104,6 @@ def empty_url(server_url: str) -> Iterator[str]:
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     """A connector to this test's own database."""
-    database = await connect(database_url)
+    database = connect(database_url)
     yield database
     await database.aclose()
