@@ -114,7 +114,7 @@ def empty_url(server_url: str) -> Iterator[str]:
 @pytest.fixture
 async def db(database_url: str) -> AsyncIterator[Database]:
     """A connector to this test's own database."""
-    database = await connect(database_url)
+    database = connect(database_url)
     yield database
     # What was settled in the background still goes over this connection.
     await CostTracker(database).aclose()

@@ -8,17 +8,19 @@ from typing import Any, cast
 from .. import settings
 from ..errors import ConfigurationError
 from .base import Database
+from .embedded import EmbeddedDatabase, embedded_url
+from .postgres import PostgresDatabase
+from .supabase import SupabaseDatabase
+
+EMBEDDED = "embedded"
 
 NOTHING_SET = (
     "no database: pass db=… (a Postgres URL, a Supabase client, or 'embedded'), or set "
     "DATABASE_URL, or SUPABASE_URL and SUPABASE_SERVICE_ROLE_KEY"
 )
-NEEDS_URL = "needs a direct Postgres connection: pass its URL or set DATABASE_URL"
 
 
-async def connect(
-    db: Any = None, *, db_client: Any = None, supabase_client: Any = None
-) -> Database:
+def connect(db: Any = None, *, db_client: Any = None, supabase_client: Any = None) -> Database:
     """Return the database that a host means.
 
     `db`, `db_client` and `supabase_client` are one argument under three names. It takes a
@@ -31,16 +33,9 @@ async def connect(
     given = one_of(db, db_client, supabase_client)
     schema = settings.setting("schema").value
     if is_supabase(given):
-        from .supabase import SupabaseDatabase
-
         return SupabaseDatabase(given, schema)
     if isinstance(given, str) or given is None:
-        url = await _url(given)
-        if url is not None:
-            from .postgres import PostgresDatabase
-
-            return PostgresDatabase(url, schema or "public")
-        return await _supabase_of_environment(schema)
+        return _from_settings(given, schema)
     if callable(getattr(given, "call", None)) and callable(getattr(given, "aclose", None)):
         return cast("Database", given)
     raise ConfigurationError(
@@ -56,10 +51,14 @@ async def direct_url(db: Any = None) -> str:
         ConfigurationError: no URL is given or set.
     """
     if db is None or isinstance(db, str):
-        url = await _url(db)
-        if url is not None:
+        url = settings.setting("database_url", db or None).value
+        if url == EMBEDDED:
+            return await embedded_url()
+        if url:
             return url
-    raise ConfigurationError(f"this {NEEDS_URL}")
+    raise ConfigurationError(
+        "this needs a direct Postgres connection: pass its URL or set DATABASE_URL"
+    )
 
 
 def one_of(*given: Any) -> Any:
@@ -82,21 +81,16 @@ def is_supabase(value: Any) -> bool:
     return module is not None and isinstance(value, module.Client | module.AsyncClient)
 
 
-async def _url(given: str | None) -> str | None:
-    value = given or settings.setting("database_url").value
-    if value == "embedded":
-        from .embedded import embedded_url
-
-        return await embedded_url()
-    return value
-
-
-async def _supabase_of_environment(schema: str | None) -> Database:
-    url, key = settings.setting("supabase_url").value, settings.supabase_service_key()
-    if not (url and key):
+def _from_settings(given: str | None, schema: str | None) -> Database:
+    url = settings.setting("database_url", given or None).value
+    if url == EMBEDDED:
+        return EmbeddedDatabase(schema or "public")
+    if url:
+        return PostgresDatabase(url, schema or "public")
+    api, key = settings.setting("supabase_url").value, settings.supabase_service_key()
+    if not (api and key):
         raise ConfigurationError(NOTHING_SET)
-    from supabase import acreate_client
+    from supabase import create_client
 
-    from .supabase import SupabaseDatabase
-
-    return SupabaseDatabase(await acreate_client(url, key), schema)
+    # The sync client: an async one would belong to the first event loop that used it.
+    return SupabaseDatabase(create_client(api, key), schema)

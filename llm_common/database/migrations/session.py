@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -101,7 +101,7 @@ class Session:
         await self._connection.execute(cast("LiteralString", sql))
 
     @asynccontextmanager
-    async def _migrating(self, name: str, sql: str) -> AsyncIterator[None]:
+    async def _migrating(self, name: str, sql: str) -> AsyncGenerator[None]:
         import psycopg
 
         try:
@@ -113,7 +113,7 @@ class Session:
             raise _failed(name, error, sql) from error
 
     @asynccontextmanager
-    async def locked(self) -> AsyncIterator[None]:
+    async def locked(self) -> AsyncGenerator[None]:
         """Hold the migrators' lock: polled, because waiting in the server can deadlock two.
 
         Raises:
@@ -155,7 +155,7 @@ class Session:
 
 
 @asynccontextmanager
-async def session(db: str | None, schema: str) -> AsyncIterator[Session]:
+async def session(db: str | None, schema: str) -> AsyncGenerator[Session]:
     """Open a session on a URL; None means `DATABASE_URL`.
 
     Raises:
