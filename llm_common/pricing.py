@@ -65,6 +65,11 @@ class Price:
     version: str = ""
     above: tuple[tuple[int, Price], ...] = ()
 
+    @property
+    def is_per_request(self) -> bool:
+        """Whether tokens cost nothing, so that the cost is known without a usage."""
+        return not any((self.input, self.output, self.cached_input, self.cache_write))
+
     def at(self, input_tokens: int) -> Price:
         """Return the rates that hold for a request with this much input."""
         reached = [tier for tier in self.above if input_tokens > tier[0]]
@@ -86,16 +91,19 @@ class Cost:
     version: str | None = None
 
 
-def cost_of(usage: Usage, price: Price | None, reported: Decimal | None = None) -> Cost:
+def cost_of(usage: Usage | None, price: Price | None, reported: Decimal | None = None) -> Cost:
     """Cost one attempt: what the provider reports, else its usage by the price.
 
     Cached and cache-write tokens are parts of the input and reasoning is a part of the output,
-    so each token is billed once.
+    so each token is billed once. Without a usage only a price per request is a cost.
     """
     if reported is not None:
         return Cost(reported, "provider")
     if price is None:
         return Cost(None)
+    if usage is None:
+        known = price.request if price.is_per_request else None
+        return Cost(known, price.source, price.version) if known is not None else Cost(None)
     rates = price.at(usage.input_tokens)
     cached, written = usage.cached_input_tokens, usage.cache_write_tokens
     plain = max(usage.input_tokens - cached - written, 0)

@@ -1,6 +1,6 @@
 """Tasks, deployments, keys and retry decisions: pure, no I/O beyond reading the registry file."""
 
-from .decisions import AttemptState, Decision, GiveUp, NextDeployment, Retry, RetryPolicy, after
+from .decisions import AttemptState, Decision, GiveUp, NextDeployment, Policy, Retry, after
 from .models import Deployment, LLMTask, ModelSpec
 from .plan import plan
 from .registry import ProviderSpec, Registry, load_registry
@@ -13,10 +13,10 @@ __all__ = [
     "LLMTask",
     "ModelSpec",
     "NextDeployment",
+    "Policy",
     "ProviderSpec",
     "Registry",
     "Retry",
-    "RetryPolicy",
     "after",
     "load_registry",
     "plan",

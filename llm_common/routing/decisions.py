@@ -48,7 +48,7 @@ Decision = Retry | NextDeployment | GiveUp
 
 
 @dataclass(frozen=True, slots=True)
-class RetryPolicy:
+class Policy:
     """Limits of one operation.
 
     Attributes:
@@ -74,20 +74,20 @@ class AttemptState:
 
     Attributes:
         attempts: requests sent so far, over all deployments.
-        here: requests sent to this deployment.
+        retries_here: repeats at this deployment so far.
         deployments_left: deployments not tried yet.
         elapsed_s: seconds since the operation began.
         jitter: a draw from [0, 1) that spreads the backoff.
     """
 
     attempts: int
-    here: int
+    retries_here: int
     deployments_left: int
     elapsed_s: float
     jitter: float = field(default_factory=random.random)
 
 
-def after(error: CallError, state: AttemptState, policy: RetryPolicy) -> Decision:
+def after(error: CallError, state: AttemptState, policy: Policy) -> Decision:
     """Decide what follows a failed attempt, by the type of its error.
 
     Passing trouble (429, 5xx, timeouts, broken or empty answers) is retried here with backoff,
@@ -104,13 +104,13 @@ def after(error: CallError, state: AttemptState, policy: RetryPolicy) -> Decisio
     if not isinstance(error, _PASSING):
         return GiveUp()
     delay_s = _delay_s(error, state, policy)
-    if state.here > policy.retries or delay_s > policy.patience_s or delay_s >= remaining_s:
+    if state.retries_here >= policy.retries or delay_s > policy.patience_s or delay_s >= remaining_s:
         return elsewhere
     return Retry(delay_s)
 
 
-def _delay_s(error: CallError, state: AttemptState, policy: RetryPolicy) -> float:
+def _delay_s(error: CallError, state: AttemptState, policy: Policy) -> float:
     """Seconds to wait: never less than the provider asks, else exponential with jitter."""
-    ceiling = min(policy.base_s * 2.0 ** max(state.here - 1, 0), policy.max_backoff_s)
+    ceiling = min(policy.base_s * 2.0 ** state.retries_here, policy.max_backoff_s)
     backoff = ceiling * (0.5 + state.jitter / 2)
     return max(error.retry_after_s or 0.0, backoff)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import ConfigurationError
+from ..settings import setting
 from .models import LLMTask, ModelSpec, Structured, Wire
 
 REGISTRY_FILE = Path(__file__).parent.parent / "data" / "registry.toml"
@@ -75,9 +76,13 @@ class Registry:
 def load_registry(path: str | None = None) -> Registry:
     """Return the shipped registry, with the host's TOML file laid over it.
 
+    Args:
+        path: the host's file; None means the setting `registry` (``LLM_COMMON_REGISTRY``).
+
     Raises:
         ConfigurationError: the file is missing, or malformed; names the key and the line.
     """
+    path = setting("registry", path).value
     if path is None:
         return _load(None, 0)
     try:
