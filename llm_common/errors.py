@@ -17,6 +17,7 @@ LLMCommonError
 ├── SpoolError                        the append-only spool can't be written; nothing was sent
 ├── CallError                         one attempt on the wire failed
 │   ├── RateLimitedError              429; `retry_after_s` where the provider named it
+│   │   └── QuotaExhaustedError       the account's credit or quota is used up
 │   ├── ProviderUnavailableError      5xx, or no connection
 │   ├── ProviderTimeoutError          no answer in time; it may have been billed
 │   ├── BrokenResponseError           the answer broke off, or is not what the protocol says
@@ -158,7 +159,11 @@ class CallError(LLMCommonError):
 
 
 class RateLimitedError(CallError):
-    """429, or a quota that is used up; `retry_after_s` where the provider named it."""
+    """429; `retry_after_s` where the provider named it."""
+
+
+class QuotaExhaustedError(RateLimitedError):
+    """The account's credit or quota is used up: waiting a little does not help."""
 
 
 class ProviderUnavailableError(CallError):

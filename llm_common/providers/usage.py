@@ -1,0 +1,62 @@
+"""Token counts of OpenAI-compatible answers, made to mean the same for every provider."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, cast
+
+from ..types import Usage
+
+
+def usage_of(raw: Any) -> Usage | None:
+    """Read the ``usage`` of an OpenAI-compatible answer; None when it names no tokens.
+
+    OpenAI, OpenRouter, Groq, DeepSeek, Z.ai and Mistral all count cached input inside
+    ``prompt_tokens`` and reasoning inside ``completion_tokens``; they differ in where the parts
+    are written.
+    """
+    if not isinstance(raw, Mapping) or "prompt_tokens" not in raw:
+        return None
+    counts = cast("Mapping[str, Any]", raw)
+    input_tokens = _count(counts, "prompt_tokens")
+    output_tokens = _count(counts, "completion_tokens")
+    inputs = _part(counts, "prompt_tokens_details")
+    outputs = _part(counts, "completion_tokens_details")
+    cached = (
+        _count(inputs, "cached_tokens")
+        or _count(counts, "prompt_cache_hit_tokens")  # DeepSeek
+        or _count(counts, "num_cached_tokens")  # Mistral
+    )
+    cached = min(cached, input_tokens)
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=output_tokens,
+        cached_input_tokens=cached,
+        cache_write_tokens=min(_count(inputs, "cache_write_tokens"), input_tokens - cached),
+        reasoning_tokens=min(_count(outputs, "reasoning_tokens"), output_tokens),
+    )
+
+
+def openrouter_cost(raw: Any) -> Decimal | None:
+    """Read what OpenRouter charged; with a key of one's own, the vendor's bill is added."""
+    counts = cast("Mapping[str, Any]", raw) if isinstance(raw, Mapping) else {}
+    cost = _money(counts.get("cost"))
+    if cost is None or not counts.get("is_byok"):
+        return cost
+    upstream = _money(_part(counts, "cost_details").get("upstream_inference_cost"))
+    return None if upstream is None else cost + upstream
+
+
+def _part(counts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = counts.get(name)
+    return cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
+
+
+def _count(counts: Mapping[str, Any], name: str) -> int:
+    value = counts.get(name)
+    return max(int(value), 0) if isinstance(value, int | Decimal) else 0
+
+
+def _money(value: Any) -> Decimal | None:
+    return Decimal(value) if isinstance(value, int | Decimal) else None

@@ -1,0 +1,233 @@
+"""The registry: providers, models and tasks as data, with a host's own file laid over it."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+from ..errors import ConfigurationError
+from ..settings import setting
+from .models import LLMTask, ModelSpec, Structured, Wire
+
+REGISTRY_FILE = Path(__file__).parent.parent / "data" / "registry.toml"
+
+_PROVIDER_KEYS = {
+    "wire": str,
+    "base_url": str,
+    "key_env": str,
+    "keyless": bool,
+    "any_model": bool,
+    "structured": str,
+    "extra": dict,
+    "quirks": list,
+}
+_QUIRK_KEYS = {
+    "match": str,
+    "drop": list,
+    "rename": dict,
+    "extra": dict,
+    "default_max_tokens": int,
+}
+_MODEL_KEYS = {"context": int, "max_output": int, "aliases": list, "at": dict}
+
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSpec:
+    """How to reach one provider; see the head of ``registry.toml`` for the fields."""
+
+    name: str
+    wire: Wire = "litellm"
+    base_url: str | None = None
+    key_env: str = ""
+    keyless: bool = False
+    any_model: bool = False
+    structured: Structured = "tools"
+    extra: Table = field(default_factory=dict[str, Any])
+    quirks: tuple[Table, ...] = ()
+
+    @property
+    def base_url_env(self) -> str:
+        """Variable that replaces the endpoint."""
+        return f"{self.name.upper()}_BASE_URL"
+
+
+@dataclass(frozen=True)
+class Registry:
+    """Everything that routing knows; made by `load_registry`, never changed.
+
+    Attributes:
+        providers: by name.
+        models: provider -> any spelling of a model (bare name, alias or id) -> its facts.
+        tasks: task -> provider -> bare model names, the preferred one first.
+    """
+
+    providers: Mapping[str, ProviderSpec]
+    models: Mapping[str, Mapping[str, ModelSpec]]
+    tasks: Mapping[LLMTask, Mapping[str, tuple[str, ...]]]
+
+
+def load_registry(path: str | None = None) -> Registry:
+    """Return the shipped registry, with the host's TOML file laid over it.
+
+    Args:
+        path: the host's file; None means the setting `registry` (``LLM_COMMON_REGISTRY``).
+
+    Raises:
+        ConfigurationError: the file is missing, or malformed; names the key and the line.
+    """
+    path = setting("registry", path).value
+    if path is None:
+        return _load(None, 0)
+    try:
+        stamp = Path(path).stat().st_mtime_ns
+    except OSError as error:
+        raise ConfigurationError(f"the registry {path} can't be read") from error
+    return _load(path, stamp)
+
+
+@lru_cache(maxsize=8)
+def _load(path: str | None, _mtime_ns: int) -> Registry:
+    shipped = _read(REGISTRY_FILE)
+    if path is None:
+        return _build(shipped, str(REGISTRY_FILE))
+    host = _read(Path(path))
+    _check(host, path)
+    return _build(_overlay(shipped, host), path)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"the registry {path} can't be read") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError(f"the registry {path} is not valid TOML: {error}") from error
+
+
+def _overlay(base: Table, top: Table) -> dict[str, Any]:
+    """Lay one table over another, key by key; lists and plain values are replaced."""
+    merged = dict(base)
+    for key, value in top.items():
+        below = merged.get(key)
+        both = isinstance(below, dict) and isinstance(value, dict)
+        merged[key] = _overlay(cast(Table, below), cast(Table, value)) if both else value
+    return merged
+
+
+def _check(tables: Table, path: str) -> None:
+    """Refuse keys that the registry doesn't know and values of the wrong type."""
+    for section in tables:
+        if section not in ("providers", "models", "tasks"):
+            raise _malformed(path, section, "is not a section: use providers, models or tasks")
+    for name, table in _tables(tables, "providers", path):
+        _check_keys(table, _PROVIDER_KEYS, f"providers.{name}", path)
+        for quirk in table.get("quirks", ()):
+            _check_keys(quirk, _QUIRK_KEYS, f"providers.{name}.quirks", path)
+    for name, table in _tables(tables, "models", path):
+        _check_keys(table, _MODEL_KEYS, f"models.{name}", path)
+    for name, table in _tables(tables, "tasks", path):
+        if name not in tuple(LLMTask):
+            raise _malformed(path, f"tasks.{name}", f"is no task: use one of {', '.join(LLMTask)}")
+        _check_keys(table, dict.fromkeys(table, list), f"tasks.{name}", path)
+
+
+def _tables(tables: Table, section: str, path: str) -> list[tuple[str, Table]]:
+    found = tables.get(section, {})
+    if not isinstance(found, dict):
+        raise _malformed(path, section, "must be a table")
+    named = cast("dict[str, Any]", found)
+    for name, table in named.items():
+        if not isinstance(table, dict):
+            raise _malformed(path, f"{section}.{name}", "must be a table")
+    return list(named.items())
+
+
+def _check_keys(table: Any, known: Mapping[str, type], where: str, path: str) -> None:
+    if not isinstance(table, dict):
+        raise _malformed(path, where, "must be a table")
+    for key, value in cast("dict[str, Any]", table).items():
+        if key not in known:
+            raise _malformed(path, f"{where}.{key}", f"is unknown: use {', '.join(known)}")
+        if type(value) is not known[key]:
+            raise _malformed(path, f"{where}.{key}", f"must be of type {known[key].__name__}")
+
+
+def _malformed(path: str, key: str, problem: str) -> ConfigurationError:
+    line = _line_of(path, key.rsplit(".", 1)[-1])
+    place = f"{path}, line {line}" if line else path
+    return ConfigurationError(f"{place}: {key} {problem}")
+
+
+def _line_of(path: str, key: str) -> int | None:
+    """Find the line that writes a key: tomllib keeps no positions."""
+    written = re.compile(rf"(^|[\[.\s\"']){re.escape(key)}[\"'\].\s]*(=|\]|$)")
+    lines = Path(path).read_text(encoding="utf-8").splitlines()
+    return next((number for number, line in enumerate(lines, 1) if written.search(line)), None)
+
+
+def _build(tables: Table, path: str) -> Registry:
+    providers = {name: _provider(name, table, path) for name, table in tables["providers"].items()}
+    models: dict[str, dict[str, ModelSpec]] = {name: {} for name in providers}
+    for name, table in tables["models"].items():
+        for provider, model_id in table.get("at", {}).items():
+            if provider not in providers:
+                raise _malformed(path, f"models.{name}.at.{provider}", "is no provider here")
+            spec = _model(name, model_id, providers[provider], table, path)
+            for spelling in (name, model_id, *table.get("aliases", ())):
+                models[provider][spelling] = spec
+    tasks = {
+        LLMTask(task): {provider: tuple(names) for provider, names in table.items()}
+        for task, table in tables["tasks"].items()
+    }
+    return Registry(providers, models, tasks)
+
+
+def _provider(name: str, table: Table, path: str) -> ProviderSpec:
+    for key, allowed in (
+        ("wire", ("openai", "litellm")),
+        ("structured", ("json_schema", "tools", "json")),
+    ):
+        if table.get(key, allowed[0]) not in allowed:
+            raise _malformed(path, f"providers.{name}.{key}", f"must be {' or '.join(allowed)}")
+    values: dict[str, Any] = {"key_env": f"{name.upper()}_API_KEY", **table}
+    values["quirks"] = tuple(table.get("quirks", ()))
+    return ProviderSpec(name, **values)
+
+
+def _model(name: str, model_id: str, provider: ProviderSpec, table: Table, path: str) -> ModelSpec:
+    for key in ("context", "max_output"):
+        if key not in table:
+            raise _malformed(path, f"models.{name}", f"needs {key}, in tokens")
+    return model_spec(name, model_id, provider, table["context"], table["max_output"])
+
+
+def model_spec(
+    name: str, model_id: str, provider: ProviderSpec, context: int, max_output: int
+) -> ModelSpec:
+    """Make a model's facts, with the provider's quirks for its id applied.
+
+    Args:
+        context: tokens that the model takes.
+        max_output: most tokens of one answer.
+    """
+    quirks = [quirk for quirk in provider.quirks if re.search(quirk["match"], model_id)]
+    default = next((q["default_max_tokens"] for q in quirks if "default_max_tokens" in q), 4096)
+    return ModelSpec(
+        name=name,
+        id=model_id,
+        provider=provider.name,
+        context_tokens=context,
+        max_output_tokens=max_output,
+        default_max_tokens=min(default, max_output),
+        structured=provider.structured,
+        drop=tuple(dict.fromkeys(key for quirk in quirks for key in quirk.get("drop", ()))),
+        rename={old: new for quirk in quirks for old, new in quirk.get("rename", {}).items()},
+        extra={**provider.extra, **{k: v for q in quirks for k, v in q.get("extra", {}).items()}},
+    )
