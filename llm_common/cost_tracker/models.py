@@ -11,7 +11,6 @@ from uuid import UUID, uuid4
 
 from pydantic import field_validator
 
-from ..database import Database
 from ..errors import InvalidInputError
 from ..types import Frozen, Usage
 
@@ -137,7 +136,6 @@ class Hold:
 
     intent: Intent
     row: dict[str, Any]
-    db: Database
     started: float
     """`time.monotonic()` of the reservation."""
 

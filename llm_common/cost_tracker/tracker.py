@@ -13,7 +13,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from .. import settings
-from ..database import Database, connect, one_of
+from ..database import Database, connect
 from ..errors import BudgetExceededError, InvalidInputError, SpoolError, UnknownPriceError
 from ..telemetry import event
 from .ledger import Ledger, Row, ledger_for
@@ -58,7 +58,7 @@ class CostTracker:
 
     Raises:
         InvalidInputError: a budget that is not a number of USD, or a threshold outside 0 to 1.
-        ConfigurationError: two databases are named, or, at the first use, none anywhere.
+        ConfigurationError: no database is named anywhere, or two are.
     """
 
     def __init__(
@@ -74,8 +74,7 @@ class CostTracker:
     ) -> None:
         if not 0 <= alert_threshold <= 1:
             raise InvalidInputError(f"alert_threshold must lie in 0 to 1, not {alert_threshold!r}")
-        self._given = one_of(db, db_client, supabase_client)
-        self._db: Database | None = None
+        self.db: Database = connect(db, db_client=db_client, supabase_client=supabase_client)
         self._project = project
         self._alert_threshold = Decimal(str(alert_threshold))
         self._alerted: set[tuple[str, ...]] = set()
@@ -100,12 +99,6 @@ class CostTracker:
         """The project that labels this tracker's rows."""
         return settings.project(self._project)
 
-    async def database(self) -> Database:
-        """Return the connector, made at the first use."""
-        if self._db is None:
-            self._db = await connect(self._given)
-        return self._db
-
     async def reserve(self, intent: Intent) -> Hold:
         """Hold the upper bound of an attempt in every limited scope and write the intent down.
 
@@ -119,21 +112,21 @@ class CostTracker:
         """
         project = intent.project or self.project
         row = intent.row(project)
-        db, ledger = await self._ready()
+        ledger = await self._ready()
         limits = [
             *(Limit(s, i or project, w, x) for s, i, w, x in self._limits if _applies(s, i, row)),
             *intent.limits,
         ]
         row["timestamp"] = datetime.now(UTC).isoformat()
         if limits:
-            row |= await self._grant(db, ledger, intent, row, limits)
+            row |= await self._grant(ledger, intent, row, limits)
         try:
             ledger.intend(row)
         except SpoolError:
             if limits:
-                await db.call("llm_settle", {"rows": [{**row, **_unsent("error", "SpoolError")}]})
+                await self.db.call("llm_settle", {"rows": [{**row, **_unsent("error", "SpoolError")}]})
             raise
-        return Hold(intent, row, db, time.monotonic())
+        return Hold(intent, row, time.monotonic())
 
     def settle(self, hold: Hold, outcome: Outcome) -> Decimal | None:
         """Record how an attempt ended, and return its cost in USD (None: unknown).
@@ -142,7 +135,7 @@ class CostTracker:
         """
         latency_ms = round((time.monotonic() - hold.started) * 1000)
         row = outcome.row(hold, latency_ms)
-        ledger_for(hold.db).record(row, hold.db)
+        ledger_for(self.db).record(row, self.db)
         cost = None if row["cost_usd"] is None else Decimal(row["cost_usd"])
         for model in {row["model"], row["requested_model"]}:
             self._own_calls.append((model, row["tokens_used"], cost))
@@ -156,8 +149,8 @@ class CostTracker:
         """
         if metrics.operation_id is None and self._is_own(metrics):
             return
-        db, ledger = await self._ready()
-        await ledger.add(metrics.row(self.project), db)
+        ledger = await self._ready()
+        await ledger.add(metrics.row(self.project), self.db)
 
     async def get_daily_cost(self, day: date | None = None) -> CostTotal:
         """Return what the project spent on a day (today, if None), in USD."""
@@ -191,26 +184,24 @@ class CostTracker:
         Raises:
             DatabaseError: rows stay in the spool and are brought there later.
         """
-        db, ledger = await self._ready()
-        await ledger.flush(db)
-        await db.call("llm_expire_holds", {"project": self.project})
+        ledger = await self._ready()
+        await ledger.flush(self.db)
+        await self.db.call("llm_expire_holds", {"project": self.project})
 
     async def aclose(self) -> None:
         """Drain what is pending and release the connection."""
-        if self._db is not None:
-            await ledger_for(self._db).flush(self._db)
-            await self._db.aclose()
+        await ledger_for(self.db).flush(self.db)
+        await self.db.aclose()
 
-    async def _ready(self) -> tuple[Database, Ledger]:
-        """Return connector and ledger; replay what dead processes left, once per process."""
-        db = await self.database()
-        ledger = ledger_for(db)
+    async def _ready(self) -> Ledger:
+        """Return the ledger; replay what dead processes left, once per process."""
+        ledger = ledger_for(self.db)
         if not ledger.replayed:
-            await ledger.flush(db)
-        return db, ledger
+            await ledger.flush(self.db)
+        return ledger
 
     async def _grant(
-        self, db: Database, ledger: Ledger, intent: Intent, row: Row, limits: list[Limit]
+        self, ledger: Ledger, intent: Intent, row: Row, limits: list[Limit]
     ) -> dict[str, Any]:
         if intent.bound_nano is None:
             raise UnknownPriceError(
@@ -226,11 +217,11 @@ class CostTracker:
             "row": row,
         }
         try:
-            answer = await _ask(db, request)
+            answer = await _ask(self.db, request)
         except BaseException as error:
             # The answer is lost, the hold may stand: a row of no cost takes it down.
             status = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
-            ledger.record_unsent({**row, **_unsent(status, type(error).__name__)}, db)
+            ledger.record_unsent({**row, **_unsent(status, type(error).__name__)}, self.db)
             raise
         if not answer["granted"]:
             raise _exceeded(answer, intent)
@@ -264,7 +255,7 @@ class CostTracker:
 
     async def _query(self, function: str, query: Mapping[str, Any]) -> dict[str, Any]:
         await self.flush()
-        return await (await self.database()).call(function, {**query, "project": self.project})
+        return await self.db.call(function, {**query, "project": self.project})
 
 
 async def _ask(db: Database, request: dict[str, Any]) -> dict[str, Any]:

@@ -240,9 +240,9 @@ def test_bad_arguments() -> None:
         CostTracker("a", supabase_client="b")
 
 
-async def test_without_a_database_there_is_a_clear_error() -> None:
+def test_without_a_database_there_is_a_clear_error() -> None:
     with pytest.raises(ConfigurationError, match="DATABASE_URL"):
-        await CostTracker().get_daily_cost()
+        CostTracker()
 
 
 async def test_an_unreachable_database_refuses_before_the_wire() -> None:
