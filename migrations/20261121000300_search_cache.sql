@@ -1,0 +1,90 @@
+-- The search cache: one paid search per query, however many ask at once. A lease row is the single
+-- flight, because advisory locks cross neither PostgREST nor transaction poolers.
+
+-- payload: {cache_key, project, query, engine, params, owner, lease_s}
+-- answer: {state: 'hit', results, cached_at} | {state: 'yours'} | {state: 'wait', lease_until}
+CREATE OR REPLACE FUNCTION llm_search_claim(payload jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT
+AS $$
+DECLARE
+    entry web_search_cache;
+    now_at timestamptz;
+BEGIN
+    INSERT INTO web_search_cache (cache_key, project, query, engine, params, state)
+    VALUES (payload->>'cache_key', payload->>'project', payload->>'query', payload->>'engine',
+            payload->'params', 'leased')
+    ON CONFLICT (cache_key) DO NOTHING;
+    SELECT * INTO entry FROM web_search_cache c WHERE c.cache_key = payload->>'cache_key' FOR UPDATE;
+    now_at := clock_timestamp();
+    IF entry.results IS NOT NULL AND entry.expires_at > now_at THEN
+        UPDATE web_search_cache c SET hit_count = coalesce(c.hit_count, 0) + 1, last_hit_at = now_at
+        WHERE c.cache_key = entry.cache_key;
+        RETURN jsonb_build_object('state', 'hit', 'results', entry.results, 'cached_at', entry.cached_at);
+    END IF;
+    IF entry.lease_until > now_at AND entry.lease_owner <> payload->>'owner' THEN
+        RETURN jsonb_build_object('state', 'wait', 'lease_until', entry.lease_until);
+    END IF;
+    UPDATE web_search_cache c
+    SET state = 'leased', lease_owner = payload->>'owner',
+        lease_until = now_at + make_interval(secs => (payload->>'lease_s')::float8)
+    WHERE c.cache_key = entry.cache_key;
+    RETURN jsonb_build_object('state', 'yours');
+END
+$$;
+
+-- payload: {cache_key, owner, results, ttl_s}
+-- answer: {stored}; false when another owner's lease has replaced the caller's.
+CREATE OR REPLACE FUNCTION llm_search_fill(payload jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    UPDATE web_search_cache c
+    SET results = payload->'results', result_count = jsonb_array_length(payload->'results'),
+        cached_at = clock_timestamp(), state = 'ready', lease_owner = NULL, lease_until = NULL,
+        expires_at = clock_timestamp() + make_interval(secs => (payload->>'ttl_s')::float8)
+    WHERE c.cache_key = payload->>'cache_key' AND c.lease_owner = payload->>'owner';
+    RETURN jsonb_build_object('stored', FOUND);
+END
+$$;
+
+-- payload: {cache_key, owner}. Gives a lease back after a failed search; a failure is never an answer.
+-- answer: {released}
+CREATE OR REPLACE FUNCTION llm_search_release(payload jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    UPDATE web_search_cache c
+    SET lease_owner = NULL, lease_until = NULL,
+        state = CASE WHEN c.results IS NULL THEN 'empty' ELSE 'ready' END
+    WHERE c.cache_key = payload->>'cache_key' AND c.lease_owner = payload->>'owner';
+    RETURN jsonb_build_object('released', FOUND);
+END
+$$;
+
+-- payload: {project, memory_hits: {cache_key: number}}. Adds hits that memory answered, then counts.
+-- answer: {cache_hits, paid, entries}
+CREATE OR REPLACE FUNCTION llm_search_stats(payload jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT
+AS $$
+BEGIN
+    UPDATE web_search_cache c
+    SET hit_count = coalesce(c.hit_count, 0) + h.value::int, last_hit_at = clock_timestamp()
+    FROM jsonb_each_text(coalesce(payload->'memory_hits', '{}')) h
+    WHERE c.cache_key = h.key;
+    RETURN jsonb_build_object(
+        'cache_hits', (SELECT coalesce(sum(c.hit_count), 0) FROM web_search_cache c
+                       WHERE c.project = payload->>'project'),
+        'entries', (SELECT count(*) FROM web_search_cache c
+                    WHERE c.project = payload->>'project' AND c.results IS NOT NULL),
+        'paid', (SELECT count(*) FROM cost_tracking t
+                 WHERE t.project = payload->>'project' AND t.kind = 'search' AND t.status = 'ok'));
+END
+$$;
+
+SELECT llm_lock_down(
+    ARRAY[]::text[],
+    ARRAY['llm_search_claim', 'llm_search_fill', 'llm_search_release', 'llm_search_stats']);
