@@ -10,8 +10,9 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from typing import Any, cast
+from typing import Any
 
 from ..errors import (
     AuthenticationError,
@@ -29,6 +30,21 @@ from ..errors import (
 )
 from ..routing import Deployment
 from .base import Reply
+from .usage import table
+
+_REASONS: dict[type[CallError], str] = {
+    RateLimitedError: "rate limited; wait, or use another key",
+    QuotaExhaustedError: "the account's credit or quota is used up",
+    ProviderUnavailableError: "the provider is down or can't be reached",
+    ProviderTimeoutError: "no answer in time",
+    BrokenResponseError: "the answer broke off or is malformed",
+    EmptyResponseError: "the answer is empty",
+    AuthenticationError: "the key is refused",
+    BadRequestError: "the provider rejects the request as it is",
+    ContextLengthError: "more input than the model takes; shorten it",
+    ModelNotFoundError: "the provider has no such model for this key",
+    RefusedError: "the model or the provider's filter declined",
+}
 
 _BY_STATUS: dict[int, type[CallError]] = {
     401: AuthenticationError,
@@ -89,16 +105,13 @@ class Refusal:
 
 def read_error(body: Any) -> Refusal:
     """Read an error body: OpenAI's, OpenRouter's, Z.ai's and Anthropic's shapes alike."""
-    if not isinstance(body, Mapping):
-        return Refusal()
-    table = cast("Mapping[str, Any]", body)
-    error = table.get("error", table)
-    if not isinstance(error, Mapping):
-        return Refusal(message=str(error))
-    named = cast("Mapping[str, Any]", error)
+    outer = table(body)
+    error = outer.get("error", outer)
+    if isinstance(error, str):
+        return Refusal(message=error)
+    named = table(error)
     code = str(named.get("code") or named.get("type") or "")
-    metadata = named.get("metadata")
-    if isinstance(metadata, Mapping) and "flagged_input" in metadata:
+    if "flagged_input" in table(named.get("metadata")):
         code = "content_filter"
     status = int(code) if re.fullmatch(r"[45]\d\d", code) else None
     return Refusal(code, str(named.get("message") or ""), status)
@@ -124,13 +137,11 @@ def from_status(
 ) -> CallError:
     """Make the error for an answer with an error status, or a 200 that holds an error."""
     refusal = read_error(body)
-    effective = refusal.status or status
-    if effective < 400:  # HTTP 200 whose error names no status: the code decides, else theirs
-        effective = 500
+    # A 200 that holds an error may name the status in its body, or only a code of its own.
+    effective = refusal.status or (status if status >= 400 else 500)
     error = failure(
         error_type(effective, refusal),
         deployment,
-        f"answered {status}",
         status=status,
         retry_after_s=retry_after_s(headers, time.time()),
     )
@@ -141,15 +152,14 @@ def from_status(
 def failure(
     kind: type[CallError],
     deployment: Deployment,
-    what: str,
     *,
     status: int | None = None,
     retry_after_s: float | None = None,
 ) -> CallError:
     """Make a `CallError` whose message names the deployment and nothing that was said."""
-    reason = (kind.__doc__ or "").strip().rstrip(".")
+    answered = "" if status is None else f" (status {status})"
     return kind(
-        f"{deployment.alias} {what}: {reason}",
+        f"{deployment.alias}: {_REASONS[kind]}{answered}",
         provider=deployment.provider,
         model=deployment.model.id,
         status=status,
@@ -163,19 +173,19 @@ def fault(reply: Reply, deployment: Deployment) -> CallError | None:
     Settle the reply's usage first: the provider charges for these answers too.
     """
     if reply.finish_reason == "content_filter" or reply.refusal:
-        return failure(RefusedError, deployment, "answered", status=200)
+        return failure(RefusedError, deployment, status=200)
     if not reply.text.strip() and not reply.tool_calls:
-        return failure(EmptyResponseError, deployment, "answered", status=200)
+        return failure(EmptyResponseError, deployment, status=200)
     return None
 
 
-def retry_after_s(headers: Mapping[str, str], now: float) -> float | None:
+def retry_after_s(headers: Mapping[str, str] | None, now: float) -> float | None:
     """Read how long to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date.
 
     Args:
         now: seconds since the epoch.
     """
-    lowered = {name.lower(): value for name, value in headers.items()}
+    lowered = {name.lower(): value for name, value in (headers or {}).items()}
     if milliseconds := _number(lowered.get("retry-after-ms")):
         return milliseconds / 1000
     value = lowered.get("retry-after")
@@ -200,10 +210,8 @@ def decode(deployment: Deployment, content: bytes) -> Any:
     Raises:
         BrokenResponseError: it is not JSON.
     """
-    from decimal import Decimal
-
     try:
         return json.loads(content, parse_float=Decimal)
     except ValueError:
         # `from None`: the decoder's error holds the whole answer.
-        raise failure(BrokenResponseError, deployment, "sent no JSON", status=200) from None
+        raise failure(BrokenResponseError, deployment, status=200) from None

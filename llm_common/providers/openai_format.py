@@ -10,7 +10,7 @@ from ..routing import Deployment, ModelSpec
 from ..types import ToolCall
 from .base import ChatRequest, Reply
 from .failures import failure, from_status
-from .usage import openrouter_cost, usage_of
+from .usage import openrouter_cost, table, usage_of
 
 _FINISH = {
     "stop": "stop",
@@ -24,7 +24,14 @@ _FINISH = {
 _UNFINISHED = ("error", "network_error")
 
 # What goes back to the provider with the next turn; reasoning must, where a model asks for it.
-_KEPT = ("role", "content", "tool_calls", "reasoning_content", "reasoning_details")
+_KEPT = (
+    "role",
+    "content",
+    "tool_calls",
+    "reasoning_content",  # DeepSeek
+    "reasoning_details",  # OpenRouter
+    "thinking_blocks",  # Anthropic, as litellm writes it
+)
 
 
 def arguments(spec: ModelSpec, request: ChatRequest) -> dict[str, Any]:
@@ -53,50 +60,40 @@ def reply_of(deployment: Deployment, data: Any, request_id: str | None) -> Reply
         CallError: the body holds an error.
         BrokenResponseError: it is not a chat completion.
     """
-    if not isinstance(data, Mapping):
-        raise failure(BrokenResponseError, deployment, "sent another format", status=200)
-    table = cast("Mapping[str, Any]", data)
-    choice = _choice(table)
-    for place in (table, choice):
+    answer = table(data)
+    choice = table(next(iter(answer.get("choices") or ()), None))
+    for place in (answer, choice):
         if place.get("error"):
             raise from_status(deployment, 200, {}, place)
-    message = choice.get("message")
-    if not isinstance(message, Mapping) or choice.get("finish_reason") in _UNFINISHED:
-        raise failure(BrokenResponseError, deployment, "sent another format", status=200)
-    said = cast("Mapping[str, Any]", message)
-    calls = tuple(_tool_call(call) for call in said.get("tool_calls") or ())
-    usage = table.get("usage")
+    said = table(choice.get("message"))
+    if not said or choice.get("finish_reason") in _UNFINISHED:
+        raise failure(BrokenResponseError, deployment, status=200)
+    calls = tuple(_tool_call(table(call)) for call in said.get("tool_calls") or ())
+    usage = answer.get("usage")
     finish = _FINISH.get(str(choice.get("finish_reason")), "stop")
     return Reply(
         text=_text(said.get("content")),
         usage=usage_of(usage),
-        model=str(table.get("model") or deployment.model.id),
+        model=str(answer.get("model") or deployment.model.id),
         finish_reason="tool_calls" if calls and finish == "stop" else finish,
         tool_calls=calls,
         cost_usd=openrouter_cost(usage) if deployment.provider == "openrouter" else None,
-        request_id=request_id or table.get("id"),
+        request_id=request_id or answer.get("id"),
         refusal=said.get("refusal"),
         message={key: said[key] for key in _KEPT if said.get(key) is not None},
     )
 
 
-def _choice(table: Mapping[str, Any]) -> Mapping[str, Any]:
-    choices = table.get("choices")
-    first = cast("list[Any]", choices)[0] if isinstance(choices, list) and choices else {}
-    return cast("Mapping[str, Any]", first) if isinstance(first, Mapping) else {}
-
-
 def _text(content: Any) -> str:
     """Join the text of a message; Mistral's reasoning models answer in parts."""
-    if isinstance(content, str):
-        return content
-    parts = cast("list[Any]", content) if isinstance(content, list) else []
-    texts = [cast("Mapping[str, Any]", part) for part in parts if isinstance(part, Mapping)]
-    return "".join(str(part.get("text", "")) for part in texts if part.get("type") == "text")
+    if not isinstance(content, list):
+        return str(content or "")
+    parts = [table(part) for part in cast("list[Any]", content)]
+    return "".join(str(part.get("text", "")) for part in parts if part.get("type") == "text")
 
 
 def _tool_call(call: Mapping[str, Any]) -> ToolCall:
-    function = call.get("function") or {}
+    function = table(call.get("function"))
     return ToolCall(
         id=str(call.get("id") or ""),
         name=str(function.get("name") or ""),

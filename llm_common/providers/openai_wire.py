@@ -7,17 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from ..errors import (
-    BrokenResponseError,
-    CallError,
-    ProviderTimeoutError,
-    ProviderUnavailableError,
-)
+from ..errors import BrokenResponseError, CallError, ProviderTimeoutError
 from ..routing import Deployment
 from .base import ChatRequest, Reply
+from .connections import lost_connection
 from .failures import decode, failure, from_status
 from .openai_format import arguments, reply_of
 
@@ -59,7 +55,7 @@ class OpenAIWire:
                 await client.close()
 
     async def _post(
-        self, deployment: Deployment, path: str, body: dict[str, object], timeout_s: float
+        self, deployment: Deployment, path: str, body: dict[str, Any], timeout_s: float
     ) -> httpx.Response:
         import httpx
         from openai import APIConnectionError, APIStatusError
@@ -73,9 +69,10 @@ class OpenAIWire:
         except APIStatusError as error:
             raise _refused(deployment, error.response) from None
         except APIConnectionError as error:
-            raise failure(_lost(error), deployment, "did not answer") from None
+            kind = lost_connection(error) or BrokenResponseError
+            raise failure(kind, deployment) from None
         except TimeoutError:
-            raise failure(ProviderTimeoutError, deployment, "did not answer") from None
+            raise failure(ProviderTimeoutError, deployment) from None
 
     def _client(self, deployment: Deployment) -> AsyncOpenAI:
         clients = self._clients.setdefault(asyncio.get_running_loop(), {})
@@ -106,23 +103,3 @@ def _refused(deployment: Deployment, response: httpx.Response) -> CallError:
     except BrokenResponseError:
         body = None
     return from_status(deployment, response.status_code, response.headers, body)
-
-
-def _lost(error: BaseException) -> type[CallError]:
-    """Tell whether anything was sent before the connection failed.
-
-    aiohttp's own exception decides: the transport in between reports a refused connection and a
-    server that hung up in mid-answer both as a connect timeout.
-    """
-    import aiohttp
-
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, aiohttp.ClientConnectorError | aiohttp.ConnectionTimeoutError):
-            return ProviderUnavailableError
-        if isinstance(cause, aiohttp.ServerTimeoutError):
-            return ProviderTimeoutError
-        if isinstance(cause, aiohttp.InvalidURL):
-            return ProviderUnavailableError
-        cause = cause.__cause__ or cause.__context__
-    return BrokenResponseError

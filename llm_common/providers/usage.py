@@ -16,41 +16,45 @@ def usage_of(raw: Any) -> Usage | None:
     ``prompt_tokens`` and reasoning inside ``completion_tokens``; they differ in where the parts
     are written.
     """
-    if not isinstance(raw, Mapping) or "prompt_tokens" not in raw:
+    counts = table(raw)
+    if "prompt_tokens" not in counts:
         return None
-    counts = cast("Mapping[str, Any]", raw)
     input_tokens = _count(counts, "prompt_tokens")
     output_tokens = _count(counts, "completion_tokens")
-    inputs = _part(counts, "prompt_tokens_details")
-    outputs = _part(counts, "completion_tokens_details")
+    inputs = table(counts.get("prompt_tokens_details"))
+    outputs = table(counts.get("completion_tokens_details"))
     cached = (
         _count(inputs, "cached_tokens")
         or _count(counts, "prompt_cache_hit_tokens")  # DeepSeek
         or _count(counts, "num_cached_tokens")  # Mistral
     )
     cached = min(cached, input_tokens)
+    written = (
+        _count(inputs, "cache_write_tokens")  # OpenRouter
+        or _count(counts, "cache_creation_input_tokens")  # litellm, for Anthropic
+    )
     return Usage(
         input_tokens=input_tokens,
         output_tokens=output_tokens,
         cached_input_tokens=cached,
-        cache_write_tokens=min(_count(inputs, "cache_write_tokens"), input_tokens - cached),
+        cache_write_tokens=min(written, input_tokens - cached),
         reasoning_tokens=min(_count(outputs, "reasoning_tokens"), output_tokens),
     )
 
 
 def openrouter_cost(raw: Any) -> Decimal | None:
     """Read what OpenRouter charged; with a key of one's own, the vendor's bill is added."""
-    counts = cast("Mapping[str, Any]", raw) if isinstance(raw, Mapping) else {}
+    counts = table(raw)
     cost = _money(counts.get("cost"))
     if cost is None or not counts.get("is_byok"):
         return cost
-    upstream = _money(_part(counts, "cost_details").get("upstream_inference_cost"))
+    upstream = _money(table(counts.get("cost_details")).get("upstream_inference_cost"))
     return None if upstream is None else cost + upstream
 
 
-def _part(counts: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    part = counts.get(name)
-    return cast("Mapping[str, Any]", part) if isinstance(part, Mapping) else {}
+def table(value: Any) -> Mapping[str, Any]:
+    """Return a JSON object as it is, and anything else as an empty one."""
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _count(counts: Mapping[str, Any], name: str) -> int:

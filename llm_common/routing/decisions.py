@@ -104,13 +104,17 @@ def after(error: CallError, state: AttemptState, policy: Policy) -> Decision:
     if not isinstance(error, _PASSING):
         return GiveUp()
     delay_s = _delay_s(error, state, policy)
-    if state.retries_here >= policy.retries or delay_s > policy.patience_s or delay_s >= remaining_s:
+    if (
+        state.retries_here >= policy.retries
+        or delay_s > policy.patience_s
+        or delay_s >= remaining_s
+    ):
         return elsewhere
     return Retry(delay_s)
 
 
 def _delay_s(error: CallError, state: AttemptState, policy: Policy) -> float:
     """Seconds to wait: never less than the provider asks, else exponential with jitter."""
-    ceiling = min(policy.base_s * 2.0 ** state.retries_here, policy.max_backoff_s)
+    ceiling = min(policy.base_s * 2.0**state.retries_here, policy.max_backoff_s)
     backoff = ceiling * (0.5 + state.jitter / 2)
     return max(error.retry_after_s or 0.0, backoff)

@@ -1,0 +1,191 @@
+"""The wire for every other provider: one `litellm.Router` that executes and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+from weakref import WeakKeyDictionary
+
+from ..errors import (
+    AuthenticationError,
+    BadRequestError,
+    BrokenResponseError,
+    CallError,
+    ContextLengthError,
+    ModelNotFoundError,
+    ProviderTimeoutError,
+    ProviderUnavailableError,
+    QuotaExhaustedError,
+    RateLimitedError,
+    RefusedError,
+)
+from ..routing import Deployment
+from .base import ChatRequest, Reply
+from .connections import lost_connection, one_shot_handler
+from .failures import Refusal, error_type, failure, retry_after_s
+from .openai_format import arguments, reply_of
+
+ERRORS: Mapping[str, type[CallError]] = {
+    "AuthenticationError": AuthenticationError,
+    "PermissionDeniedError": AuthenticationError,
+    "NotFoundError": ModelNotFoundError,
+    "RateLimitError": RateLimitedError,
+    "PaymentRequiredError": QuotaExhaustedError,
+    "BudgetExceededError": QuotaExhaustedError,
+    "Timeout": ProviderTimeoutError,
+    "ServiceUnavailableError": ProviderUnavailableError,
+    "BadGatewayError": ProviderUnavailableError,
+    "InternalServerError": ProviderUnavailableError,
+    "MidStreamFallbackError": BrokenResponseError,
+    "APIResponseValidationError": BrokenResponseError,
+    "JSONSchemaValidationError": BrokenResponseError,
+    # What litellm raises when it doesn't know better, also for an answer that it can't read.
+    "APIConnectionError": BrokenResponseError,
+    "APIError": BrokenResponseError,
+    "OpenAIError": BrokenResponseError,
+    "MockException": BrokenResponseError,
+    "ContextWindowExceededError": ContextLengthError,
+    "ContentPolicyViolationError": RefusedError,
+    "RejectedRequestError": RefusedError,
+    "GuardrailRaisedException": RefusedError,
+    "BlockedPiiEntityError": RefusedError,
+    "ModifyResponseException": RefusedError,
+    "SensitiveDataRouteException": RefusedError,
+    "BadRequestError": BadRequestError,
+    "InvalidRequestError": BadRequestError,
+    "UnprocessableEntityError": BadRequestError,
+    "UnsupportedParamsError": BadRequestError,
+    "ImageFetchError": BadRequestError,
+    "VectorStoreSearchError": BadRequestError,
+    "LiteLLMUnknownProvider": BadRequestError,
+    "ModelNotMappedError": ModelNotFoundError,
+}
+"""Every exception class of litellm by name -> ours."""
+
+ONE_SHOT = ("anthropic", "gemini")
+"""Providers whose litellm code takes our HTTP handler; the rest have clients of their own."""
+
+
+class LiteLLMWire:
+    """Carries requests through litellm; one instance serves a process.
+
+    A router and its transports are kept per event loop until `aclose`.
+    """
+
+    def __init__(self) -> None:
+        self._lines: WeakKeyDictionary[asyncio.AbstractEventLoop, _Line] = WeakKeyDictionary()
+
+    async def send(
+        self, deployment: Deployment, request: ChatRequest, *, timeout_s: float
+    ) -> Reply:
+        """Send one request; see `Provider.send`."""
+        await warm()
+        line = self._line()
+        values = arguments(deployment.model, request)
+        if deployment.provider in ONE_SHOT:
+            values["client"] = line.handler
+        try:
+            async with asyncio.timeout(timeout_s):
+                answer = await line.router.acompletion(
+                    model=line.name_of(deployment), timeout=timeout_s, num_retries=0, **values
+                )
+        except TimeoutError:
+            raise failure(ProviderTimeoutError, deployment) from None
+        except Exception as error:  # noqa: BLE001 - no foreign exception gets through
+            raise call_error(deployment, error) from None
+        return reply_of(deployment, answer.model_dump(), None)
+
+    async def aclose(self) -> None:
+        """Close the transports of this event loop."""
+        line = self._lines.pop(asyncio.get_running_loop(), None)
+        if line is not None and line.pid == os.getpid():
+            await line.aclose()
+
+    def _line(self) -> _Line:
+        loop = asyncio.get_running_loop()
+        line = self._lines.get(loop)
+        if line is None or line.pid != os.getpid():
+            line = self._lines[loop] = _Line()
+        return line
+
+
+class _Line:
+    """The router of one event loop; deployments join it when they are first used."""
+
+    def __init__(self) -> None:
+        from litellm import Router  # pyright: ignore[reportPrivateImportUsage]
+
+        self.pid = os.getpid()
+        # Any, because litellm's types are partly unknown.
+        self.router: Any = Router(
+            model_list=[], num_retries=0, max_fallbacks=0, disable_cooldowns=True
+        )
+        self.handler = one_shot_handler()
+        self._names: dict[tuple[str, str, str | None, str], str] = {}
+
+    def name_of(self, deployment: Deployment) -> str:
+        """Return the router's name for a deployment."""
+        model = f"{deployment.provider}/{deployment.model.id}"
+        identity = (deployment.provider, model, deployment.base_url, deployment.key)
+        if identity not in self._names:
+            name = f"{deployment.alias}:{len(self._names)}"
+            self._add(name, model, deployment)
+            self._names[identity] = name
+        return self._names[identity]
+
+    def _add(self, name: str, model: str, deployment: Deployment) -> None:
+        from litellm.types import router  # pyright: ignore[reportMissingTypeStubs]
+
+        keyless = deployment.key_alias == "none"
+        params = router.LiteLLM_Params(
+            model=model,
+            api_key=None if keyless else deployment.key,
+            api_base=deployment.base_url,
+            max_retries=0,
+        )
+        self.router.add_deployment(router.Deployment(model_name=name, litellm_params=params))
+
+    async def aclose(self) -> None:
+        """Close the transports and take the router's hooks out of litellm's global lists."""
+        self.router.discard()
+        await self.handler.close()
+
+
+async def warm() -> None:
+    """Import litellm in a thread: it takes seconds and would stop the event loop."""
+    await asyncio.to_thread(_import)
+
+
+def _import() -> None:
+    # Without this the import fetches a price map from the network.
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm
+
+    litellm.suppress_debug_info = True
+
+
+def call_error(deployment: Deployment, error: Exception) -> CallError:
+    """Map an exception of litellm, or of a client inside it, to ours."""
+    lost = lost_connection(error)
+    # litellm makes up a status for a connection that failed.
+    status = None if lost else cast("int | None", getattr(error, "status_code", None))
+    mapped = failure(
+        lost or _kind(error),
+        deployment,
+        status=status,
+        retry_after_s=retry_after_s(getattr(error, "litellm_response_headers", None), time.time()),
+    )
+    if status is not None and status >= 400 and status != 408:
+        mapped.billed = False
+    return mapped
+
+
+def _kind(error: Exception) -> type[CallError]:
+    names = (base.__name__ for base in type(error).__mro__)
+    kind = next((ERRORS[name] for name in names if name in ERRORS), BrokenResponseError)
+    if kind is BadRequestError:
+        return error_type(400, Refusal(message=str(error)))
+    return kind
