@@ -1,7 +1,7 @@
 """The provider server as a process: `python -m llm_common.testing --port 0 --corpus DIR`.
 
 Prints one line of JSON with its address and environment, and runs until SIGTERM, SIGINT or the
-end of its standard input.
+end of its standard input, where that is a pipe.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+import stat
 import sys
 from pathlib import Path
 
@@ -42,14 +43,22 @@ async def serve(arguments: argparse.Namespace) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     stdin = sys.stdin.fileno()
-    os.set_blocking(stdin, False)
-    loop.add_reader(stdin, _stop_at_end, stdin, stop)
+    watched = _has_a_parent(stdin)
+    if watched:
+        loop.add_reader(stdin, _stop_at_end, stdin, stop)
     async with server:
         ready = {"url": server.url, "environment": server.environment()}
         sys.stdout.write(json.dumps(ready) + "\n")
         sys.stdout.flush()
         await stop.wait()
-    loop.remove_reader(stdin)
+    if watched:
+        loop.remove_reader(stdin)
+
+
+def _has_a_parent(stdin: int) -> bool:
+    """Whether somebody holds the other end; `/dev/null` and terminals have no end to wait for."""
+    mode = os.fstat(stdin).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 def _stop_at_end(stdin: int, stop: asyncio.Event) -> None:

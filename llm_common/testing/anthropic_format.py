@@ -34,7 +34,6 @@ def read_question(body: Body) -> Question:
         schema=form.get("schema"),
         max_tokens=body.get("max_tokens"),
         stream=bool(body.get("stream")),
-        stream_usage=True,
         tokens=sum(count_tokens(text) for text in (*(t.text for t in turns), *extras)),
     )
 
@@ -76,7 +75,7 @@ def _message(made: Generated) -> dict[str, Any]:
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        **({"usage": write_usage(made)} if made.report_usage else {}),
+        **_usage(made, made.usage.output_tokens),
     }
 
 
@@ -89,41 +88,45 @@ def _blocks(made: Generated) -> list[dict[str, Any]]:
     ]
 
 
-def write_usage(made: Generated) -> dict[str, int]:
+def _usage(made: Generated, output_tokens: int) -> dict[str, Any]:
     """Write usage: `input_tokens` leaves out what was read from or written to the cache."""
+    if not made.report_usage:
+        return {}
     usage = made.usage
+    plain = usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens
     return {
-        "input_tokens": usage.input_tokens - usage.cached_input_tokens - usage.cache_write_tokens,
-        "cache_creation_input_tokens": usage.cache_write_tokens,
-        "cache_read_input_tokens": usage.cached_input_tokens,
-        "output_tokens": usage.output_tokens,
+        "usage": {
+            "input_tokens": plain,
+            "cache_creation_input_tokens": usage.cache_write_tokens,
+            "cache_read_input_tokens": usage.cached_input_tokens,
+            "output_tokens": output_tokens,
+        }
     }
 
 
-def write_chunks(made: Generated, question: Question) -> list[str]:
-    """Write the events of a stream."""
-    usage = write_usage(made)
-    start = _message(made) | {"usage": usage | {"output_tokens": 1}}
+def write_chunks(made: Generated, _question: Question) -> list[str]:
+    """Write the events of a stream; its start names one output token, its end all of them."""
+    start = _message(made) | _usage(made, 1)
     events: list[dict[str, Any]] = [{"type": "message_start", "message": start}]
     for index, block in enumerate(_blocks(made)):
         events += _block_events(index, block)
     stop = STOP_REASONS.get(made.finish_reason, made.finish_reason)
     delta = {"stop_reason": stop, "stop_sequence": None}
-    events.append({"type": "message_delta", "delta": delta, "usage": usage})
+    whole = _usage(made, made.usage.output_tokens)
+    events.append({"type": "message_delta", "delta": delta, **whole})
     events.append({"type": "message_stop"})
-    if not (made.report_usage and question.stream_usage):
-        for event in events:
-            event.pop("usage", None)
     return [f"event: {e['type']}\ndata: {write_json(e)}\n\n" for e in events]
 
 
 def _block_events(index: int, block: dict[str, Any]) -> list[dict[str, Any]]:
     empty: dict[str, Any]
     if block["type"] == "text":
-        empty, kind, key = block | {"text": ""}, "text_delta", "text"
+        empty = {**block, "text": ""}
+        kind, key = "text_delta", "text"
         parts = pieces(block["text"])
     else:
-        empty, kind, key = {**block, "input": {}}, "input_json_delta", "partial_json"
+        empty = {**block, "input": dict[str, Any]()}
+        kind, key = "input_json_delta", "partial_json"
         parts = pieces(write_json(block["input"]))
     deltas = [{"type": kind, key: part} for part in parts]
     return [

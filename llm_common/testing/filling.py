@@ -12,6 +12,7 @@ from .schema import kind, number, resolve
 
 MAX_ITEMS = 3
 MAX_DEPTH = 8
+MAX_NAME = 2000
 QUOTES = ("quote", "evidence", "excerpt", "passage", "snippet", "verbatim")
 SOURCES = ("source_id", "source", "source_ref", "citation_id")
 LINKS = ("url", "link", "href", "uri", "source_url")
@@ -77,16 +78,16 @@ class Filler:
 
     def _anchored(self, node: dict[str, Any], name: str, anchor: Sentence) -> Any:
         if _is(name, SOURCES):
-            return anchor.source.id
+            return _fit(anchor.source.id, node, MAX_NAME)
         if _is(name, LINKS):
-            return anchor.source.url
+            return _fit(anchor.source.url, node, MAX_NAME)
         if _is(name, QUOTES):
             return _fit(anchor.text, node, self.sentence_length)
         return self._value(node, name, anchor.source, 0)
 
     def _array(self, node: Schema, name: str, about: Source | None, depth: int) -> list[Any]:
         least = int(node.get("minItems", 0))
-        most = min(int(node.get("maxItems", MAX_ITEMS)), max(MAX_ITEMS, least))
+        most = max(min(int(node.get("maxItems", MAX_ITEMS)), MAX_ITEMS), least)
         count = least if depth >= MAX_DEPTH else most
         prefix: list[Any] = list(node.get("prefixItems", ()))
         schemas: list[Any] = prefix or [node.get("items", {})] * count
