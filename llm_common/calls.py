@@ -144,7 +144,7 @@ def _failed(error: CallError) -> Outcome:
 
 def _answered(answer: Answer[R], price: Price | None) -> Outcome:
     cost = cost_of(answer.usage, price, answer.reported_usd)
-    unmetered = answer.usage is None and answer.reported_usd is None and price is not None
+    metered = answer.usage is not None or answer.reported_usd is not None
     return Outcome(
         "error" if answer.fault else "ok",
         cost.usd,
@@ -154,7 +154,7 @@ def _answered(answer: Answer[R], price: Price | None) -> Outcome:
         answer.model,
         type(answer.fault).__name__ if answer.fault else None,
         # A priced answer that names no usage costs something between nothing and its bound.
-        estimate=unmetered and not price.is_per_request,
+        estimate=not metered and price is not None and not price.is_per_request,
     )
 
 

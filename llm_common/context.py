@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
@@ -31,7 +31,7 @@ def current() -> Labels:
 
 
 @contextmanager
-def labels(**changes: object) -> Iterator[Labels]:
+def labels(**changes: object) -> Generator[Labels]:
     """Set labels for the block; those not named stay as they are.
 
     Example:

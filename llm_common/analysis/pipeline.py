@@ -6,67 +6,29 @@ Each step is durable: what has been paid for is looked up, in this run and in ea
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Generic, Literal, TypedDict, TypeVar, Unpack, cast, get_args, overload
+from typing import Any, Generic, Literal, TypeVar, Unpack, cast, get_args, overload
 
 from pydantic import BaseModel
 
-from .. import settings
 from ..cost_tracker import CostTracker
 from ..database import connect
 from ..errors import CallError, InsufficientEvidenceError, InvalidInputError
 from ..llm_client import LLMClient
-from ..prompts import Prompt
 from ..runs import Replay, Run, Unit, open_run
 from ..web_search import WebSearchClient
-from .material import EXCERPT_CHARS, found_sources, lack, subject_source, tagged
-from .models import BillAnalysis, DraftAnalysis, ResearchPlan, ReviewCritique, Source
+from .asking import QUERIES, Asker, Paused, StopHereError, Subject, checked
+from .material import found_sources, lack
+from .models import BillAnalysis, DraftAnalysis, ReviewCritique, Source
 from .preset import BILL, Preset
 
 D = TypeVar("D", bound=BaseModel)
 R = TypeVar("R", bound=BaseModel)
-M = TypeVar("M", bound=BaseModel)
 
 Step = Literal["research", "search", "generate", "review", "refine"]
 STEPS: tuple[str, ...] = get_args(Step)
-QUERIES = 4
 RESULTS_PER_QUERY = 5
-MAX_TOKENS = {"research": 512, "generate": 4096, "review": 2048, "refine": 4096}
-
-
-class Subject(TypedDict, total=False):
-    """What is analysed, and by which models.
-
-    Attributes:
-        bill_id: the unit's key; with the other fields it makes the run's identity.
-        title: as readers know it; the id, if absent.
-        models: by step: research, generate and review; absent ones come from the registry's
-            tasks of the same names. `refine` is done by the model of `generate`.
-    """
-
-    bill_id: str
-    bill_text: str
-    jurisdiction: str
-    title: str
-    models: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Paused(Generic[M]):
-    """A run that stopped where it was told to; `run` with the same subject goes on from there."""
-
-    run_id: str
-    after: str
-    output: Any
-
-
-class _StopHereError(Exception):
-    def __init__(self, paused: Paused[Any]) -> None:
-        super().__init__(paused.after)
-        self.paused = paused
-        self.finished_run = True
 
 
 class AnalysisPipeline(Generic[D, R]):
@@ -145,9 +107,9 @@ class AnalysisPipeline(Generic[D, R]):
 
     async def run_until(
         self, stop_after: Step, *, job_id: str | None = None, **subject: Unpack[Subject]
-    ) -> Paused[Any] | R:
+    ) -> Paused | R:
         """Run as far as a step and pause there; a run that ends sooner returns its analysis."""
-        _known(stop_after)
+        _check_step(stop_after)
         return await self._analyse(subject, stop_after, Replay(), job_id)
 
     def estimate(self, **subject: Unpack[Subject]) -> Decimal | None:
@@ -155,23 +117,23 @@ class AnalysisPipeline(Generic[D, R]):
 
         Searches are left out, and so is what they find. None means that a price is unknown.
         """
-        asker = _Asker(self._llm, self._preset, _checked(subject), None, None)
+        asker = Asker(self._llm, self._preset, checked(subject), None, None)
         return asker.upper_bound()
 
     async def _analyse(
         self, subject: Subject, stop_after: str | None, replay: Replay, job_id: str | None
-    ) -> R | Paused[Any]:
-        subject = _checked(subject)
+    ) -> R | Paused:
+        subject = checked(subject)
         try:
             async with open_run(self._db, self._unit(subject, job_id), replay) as run:
                 if run.status == "completed":
                     return self._preset.result_model.model_validate(run.stored)
-                asker = _Asker(self._llm, self._preset, subject, run, stop_after)
+                asker = Asker(self._llm, self._preset, subject, run, stop_after)
                 return await self._steps(asker, run)
-        except _StopHereError as stop:
+        except StopHereError as stop:
             return stop.paused
 
-    async def _steps(self, asker: _Asker[D, R], run: Run) -> R:
+    async def _steps(self, asker: Asker[D, R], run: Run) -> R:
         sources = await self._gather(asker)
         if thin := lack(sources):
             await run.finish(
@@ -192,7 +154,7 @@ class AnalysisPipeline(Generic[D, R]):
         )
         return result
 
-    async def _gather(self, asker: _Asker[D, R]) -> list[Source]:
+    async def _gather(self, asker: Asker[D, R]) -> list[Source]:
         """Let the model write queries, search them all at once, and return every source."""
         plan = await asker.plan()
         queries = list(dict.fromkeys(plan.queries))[:QUERIES]
@@ -208,7 +170,7 @@ class AnalysisPipeline(Generic[D, R]):
         await asker.pause_after("search", pages)
         return [asker.subject_source, *found_sources(pages)]
 
-    async def _find(self, asker: _Asker[D, R], query: str) -> list[dict[str, Any]]:
+    async def _find(self, asker: Asker[D, R], query: str) -> list[dict[str, Any]]:
         async def search(query: str, count: int) -> list[dict[str, Any]]:
             results = await self._search.search(query, count=count)
             return [result.model_dump(mode="json", exclude={"raw"}) for result in results]
@@ -217,24 +179,28 @@ class AnalysisPipeline(Generic[D, R]):
         return await asker.run_step("search", search, inputs, key=query)
 
     async def _write(
-        self, asker: _Asker[D, R], sources: Sequence[Source]
+        self, asker: Asker[D, R], sources: Sequence[Source]
     ) -> tuple[D, ReviewCritique]:
         """Generate and review; refine and review again while the review fails, at most N times."""
         draft = await asker.generate(sources)
-        review = await asker.review(draft, sources, 0)
+        review = await asker.review(self._check(draft, sources), sources, 0)
         for number in range(1, self._max_rounds + 1):
             if review.passed:
                 break
-            draft = await asker.refine(draft, review, sources, number)
-            review = await asker.review(draft, sources, number)
+            draft = await asker.refine(self._check(draft, sources), review, sources, number)
+            review = await asker.review(self._check(draft, sources), sources, number)
         return draft, review
+
+    def _check(self, draft: D, sources: Sequence[Source]) -> R:
+        """Check a draft's quotes; without the run's id, so that reviews are shared by runs."""
+        return self._preset.assemble(draft, sources, passed=True, run_id="")
 
     def _unit(self, subject: Subject, job_id: str | None) -> Unit:
         models = subject.get("models", {})
         prompts = self._preset.prompts
         asked = (prompts.research, prompts.generate, prompts.review, prompts.refine)
         return Unit(
-            project=settings.project(self._costs.project),
+            project=self._costs.project,
             pipeline=self._preset.name,
             unit_key=subject["bill_id"],
             inputs={**subject, "prompts": [p.hash for p in asked], "rounds": self._max_rounds},
@@ -247,3 +213,16 @@ class AnalysisPipeline(Generic[D, R]):
                 "review_model": models.get("review", "task:review"),
             },
         )
+
+
+def _check_step(step: str) -> None:
+    if step not in STEPS:
+        raise InvalidInputError(f"no step {step!r}: use one of {', '.join(STEPS)}")
+
+
+def _replay(start_at: str | None, replay_from: str | None) -> Replay:
+    """A run that starts at a step executes it, and all after it, anew."""
+    if start_at is None:
+        return Replay(replay_from)
+    _check_step(start_at)
+    return Replay(replay_from, frozenset(STEPS[STEPS.index(start_at) :]))

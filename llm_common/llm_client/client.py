@@ -5,17 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
-from typing import Any, Generic, TypedDict, TypeVar, Unpack, overload
+from typing import Any, TypedDict, TypeVar, Unpack, overload
 from uuid import uuid4
 
 from pydantic import BaseModel
 
 from ..calls import Answer, Operation, Target, attempt, operate
 from ..context import Labels, current
-from ..cost_tracker import CostTracker, Kind, Limit, usd
-from ..cost_tracker.bounds import token_bound
+from ..cost_tracker import CostTracker, Kind, Limit, from_nano, usd
+from ..cost_tracker.bounds import TokenBound, token_bound
 from ..errors import InvalidInputError
-from ..pricing import price_of, upper_bound_nano
+from ..pricing import Price, price_of, upper_bound_nano
 from ..prompts import Prompt
 from ..providers import ChatRequest, Reply, fault, provider_for
 from ..routing import Deployment, LLMTask, Policy, load_registry, plan
@@ -176,6 +176,26 @@ class LLMClient:
         """Ask as `chat` does, and return everything that is known about the answer."""
         return await self._run(messages, [model] if model else None, response_model, options)
 
+    def estimate(
+        self,
+        messages: Messages,
+        model: str | None = None,
+        response_model: type[BaseModel] | None = None,
+        **options: Unpack[CallOptions],
+    ) -> Decimal | None:
+        """Return the most that one attempt can cost, in USD, without sending it.
+
+        None means that the model's price is unknown.
+        """
+        _check(messages)
+        arguments: dict[str, Any] = {"messages": messages}
+        if response_model is not None:
+            check_response_model(response_model)
+            arguments["tools"] = [{"function": response_model.model_json_schema()}]
+        deployment = self._plan([model] if model else None, options)[0]
+        bound = _target(deployment, _request(deployment, arguments, options)).bound_nano
+        return None if bound is None else from_nano(bound)
+
     async def aclose(self) -> None:
         """Drain what is pending and release the tracker that this client made."""
         if self._tracker is not None:
@@ -244,7 +264,7 @@ class LLMClient:
         )
 
 
-class _Conversation(Generic[M]):
+class _Conversation:
     """The exchanges of one operation: the question, and the reasks that follow it."""
 
     def __init__(
@@ -355,6 +375,18 @@ def _target(deployment: Deployment, request: ChatRequest) -> Target:
         tools=request.tools,
         response_format=request.response_format,
         max_tokens=request.max_tokens,
+        extra=request.extra,
+        model=spec.id,
     )
-    nano = price and upper_bound_nano(price, bound.input_tokens, bound.output_tokens)
+    nano = _bound_nano([price, *(price_of(deployment.provider, m) for m in bound.models)], bound)
     return Target(deployment.provider, spec.id, deployment.key_alias, price, nano)
+
+
+def _bound_nano(prices: Sequence[Price | None], bound: TokenBound) -> int | None:
+    """Price a bound by the dearest model that may serve it; None when one's price is unknown."""
+    nanos = [
+        price and upper_bound_nano(price, bound.input_tokens, bound.output_tokens)
+        for price in prices
+    ]
+    known = [nano for nano in nanos if nano is not None]
+    return max(known) + bound.fees_nano if len(known) == len(nanos) else None

@@ -66,13 +66,22 @@ async def ask_for(
         instructor.patch(create=create, mode=instructor.Mode[_MODES[mode]]),
     )
     try:
-        return await create_for(
+        parsed = await create_for(
             messages=messages, response_model=response_model, max_retries=max_reasks
         )
     except (InstructorRetryException, IncompleteOutputException) as error:
         if failure:
             raise failure[-1] from None
         raise ResponseValidationError(_explain(response_model, error, max_reasks + 1)) from None
+    return _undress(parsed, response_model)
+
+
+def _undress(parsed: M, response_model: type[M]) -> M:
+    """Make the answer what the caller asked for: instructor returns a subclass with extras."""
+    for name in ("_raw_response", "_total_usage"):
+        vars(parsed).pop(name, None)
+    object.__setattr__(parsed, "__class__", response_model)
+    return parsed
 
 
 def _explain(model: type[BaseModel], error: Exception, asked: int) -> str:

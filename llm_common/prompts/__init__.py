@@ -64,5 +64,5 @@ def load_prompt(path: Path) -> Prompt:
 @lru_cache
 def shipped(prompt_id: str, version: str) -> Prompt:
     """Return a template of this library."""
-    text = (files(__package__) / f"{prompt_id}.{version}.md").read_text(encoding="utf-8")
+    text = (files(__name__) / f"{prompt_id}.{version}.md").read_text(encoding="utf-8")
     return Prompt(prompt_id, version, text)

@@ -85,6 +85,8 @@ class LiteLLMWire:
         await warm()
         line = self._line()
         values = arguments(deployment.model, request)
+        # With tools, litellm 1.106 imports `mcp`, on which it does not depend, unless told not to.
+        values["_skip_mcp_handler"] = True
         if deployment.provider in ONE_SHOT:
             values["client"] = line.handler
         try:

@@ -45,7 +45,7 @@ def plan(
     """
     spec = _provider(registry, provider)
     endpoint = _endpoint(spec, base_url, environ)
-    custom = endpoint != spec.base_url
+    custom = spec.base_url is not None and endpoint != spec.base_url
     names = _names(registry, provider, model, task, models)
     specs = [_model(registry, spec, name, custom=custom) for name in names]
     keys = _keys(spec, api_key, environ)

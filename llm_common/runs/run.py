@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -166,7 +166,7 @@ class Run:
 @asynccontextmanager
 async def open_run(
     db: Database, unit: Unit, replay: Replay | None = None
-) -> AsyncIterator[Run]:
+) -> AsyncGenerator[Run]:
     """Start a unit's run, or take up the one there is: across processes, one unit is one row.
 
     A block that ends in an error leaves the run ``failed`` (``cancelled`` when it was cancelled)

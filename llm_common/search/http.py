@@ -59,7 +59,7 @@ async def post_json(
     except httpx.HTTPError as error:
         problem = f"{engine}'s answer broke off ({type(error).__name__})"
         raise BrokenResponseError(problem, provider=engine) from None
-    if response.status_code != httpx.codes.OK:
+    if response.status_code != 200:
         raise _refusal(engine, response)
     return _object(engine, response)
 
