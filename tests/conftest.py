@@ -12,7 +12,8 @@ import pytest
 from llm_common.cost_tracker import CostTracker
 from llm_common.database import Database, connect
 from llm_common.database.migrations import up
-from tests import servers
+from tests import postgrest, servers
+from tests.postgrest import SupabaseLite
 from tests.servers import Server
 from tests.support import skip_or_fail
 
@@ -37,14 +38,15 @@ def state_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
-    """An embedded server that lasts as long as the test run."""
+    """An embedded server with Supabase's roles, which lasts as long as the test run."""
     with servers.embedded() as running:
+        running.execute(postgrest.ROLES)
         yield running
 
 
 @pytest.fixture(scope="session")
 def pg15() -> Iterator[Server]:
-    """A server of the oldest supported major version."""
+    """A server of the oldest supported major version, without Supabase's roles."""
     programs = servers.installed_programs(15)
     if programs is None:
         skip_or_fail("PostgreSQL 15 is not installed")
@@ -57,6 +59,16 @@ def template(server: Server) -> str:
     """The name of a migrated database that nobody connects to."""
     asyncio.run(up(server.create(TEMPLATE)))
     return TEMPLATE
+
+
+@pytest.fixture(scope="session")
+def supabase_lite(server: Server) -> Iterator[SupabaseLite]:
+    """Supabase's API in front of one migrated database, shared by the tests that ask for it."""
+    url = server.create("llm_common_supabase")
+    servers.execute(url, postgrest.DEFAULT_PRIVILEGES)
+    asyncio.run(up(url))
+    with postgrest.serve(url) as api:
+        yield api
 
 
 @pytest.fixture

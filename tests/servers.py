@@ -21,6 +21,18 @@ from llm_common.database.embedded import start
 _numbers = itertools.count(1)
 
 
+def execute(url: str, statement) -> None:
+    """Run statements on a database."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(statement)
+
+
+def fetch(url: str, query) -> list[tuple]:
+    """Return the rows of a query."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        return connection.execute(query).fetchall()
+
+
 @dataclass(frozen=True)
 class Server:
     """A running server: the URL of its default database, and the folder of its programs."""
@@ -28,10 +40,9 @@ class Server:
     url: str
     programs: Path
 
-    def execute(self, statement, *values) -> None:
-        """Run a statement on the default database."""
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement, values or None)
+    def execute(self, statement) -> None:
+        """Run statements on the default database."""
+        execute(self.url, statement)
 
     def on(self, database: str) -> str:
         """Return the URL of another database."""

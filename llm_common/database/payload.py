@@ -41,7 +41,9 @@ def _dumps(payload: JSON) -> str:
 
 
 def _as_text(value: object) -> str:
-    if isinstance(value, Decimal | UUID):
+    if isinstance(value, Decimal) and value.is_finite():
+        return f"{value:f}"
+    if isinstance(value, UUID):
         return str(value)
     if isinstance(value, datetime.date):
         return value.isoformat()

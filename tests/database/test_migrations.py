@@ -6,11 +6,11 @@ import asyncio
 import dataclasses
 import re
 
-import psycopg
 import pytest
 
 from llm_common.database.migrations import down, read, status, up, verify
 from llm_common.errors import ConfigurationError, DatabaseUnavailableError, MigrationError
+from tests.servers import execute, fetch
 from tests.support import plan
 
 OBJECTS = """
@@ -36,16 +36,6 @@ ROWS = """
         ('00000000-0000-0000-0000-000000000001', 'assistant', 'second', '2025-12-01 10:00:01'),
         ('00000000-0000-0000-0000-000000000001', 'user', 'first', '2025-12-01 10:00:00');
 """
-
-
-def execute(url: str, sql: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
-        connection.execute(sql)
-
-
-def fetch(url: str, sql: str) -> list[tuple]:
-    with psycopg.connect(url, autocommit=True) as connection:
-        return connection.execute(sql).fetchall()
 
 
 def plan_sql() -> str:

@@ -28,7 +28,8 @@ WRONG_FUNCTIONS = """
     SELECT name || CASE WHEN found.n = 0 THEN ' is missing' ELSE ' is overloaded' END
     FROM llm_objects CROSS JOIN LATERAL (
         SELECT count(*) AS n FROM pg_proc
-        WHERE proname = name AND pronamespace = quote_ident(current_schema())::regnamespace) AS found
+        WHERE proname = name
+          AND pronamespace = quote_ident(current_schema())::regnamespace) AS found
     WHERE kind = 'function' AND found.n <> 1 ORDER BY name
 """
 OPEN_TABLES = """
