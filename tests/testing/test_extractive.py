@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_common.testing.extractive import answer
@@ -202,11 +202,13 @@ SCHEMAS = st.recursive(
 )
 
 
+@settings(deadline=None)
 @given(SCHEMAS)
 def test_any_schema_is_met(schema):
     structured({**fields(value=schema)})
 
 
+@settings(deadline=None)
 @given(st.text(max_size=500))
 def test_any_prompt_has_an_answer_and_always_the_same(prompt):
     schema = fields(summary=TEXT, quote=TEXT)
