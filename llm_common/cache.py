@@ -92,9 +92,7 @@ class LeaseCache:
     def _count(self, key: str) -> None:
         self._memory_hits[key] = self._memory_hits.get(key, 0) + 1
 
-    async def _from_database(
-        self, key: str, about: Mapping[str, Any], produce: Produce
-    ) -> Cached:
+    async def _from_database(self, key: str, about: Mapping[str, Any], produce: Produce) -> Cached:
         owner, pause_s = str(uuid4()), POLL_S
         claim = {**about, "cache_key": key, "owner": owner, "lease_s": self._lease_s}
         while (answer := await self._db.call("llm_search_claim", claim))["state"] == "wait":

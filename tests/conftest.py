@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psycopg
 import pytest
+from psycopg.rows import dict_row
 
+from llm_common import providers
 from llm_common.cost_tracker import CostTracker
 from llm_common.database import Database, connect
 from llm_common.database.migrations import up
+from llm_common.search import http as search_http
+from llm_common.testing import ProviderServer
 from tests import postgrest, servers
 from tests.postgrest import SupabaseLite
 from tests.servers import Server
@@ -92,3 +98,37 @@ async def db(database_url: str) -> AsyncIterator[Database]:
     yield database
     # What was settled in the background still goes over this connection.
     await CostTracker(database).aclose()
+
+
+@pytest.fixture
+async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProviderServer]:
+    """Every provider and engine, on loopback, with the environment pointing there."""
+    async with ProviderServer() as running:
+        for name, value in running.environment().items():
+            monkeypatch.setenv(name, value)
+        yield running
+        await providers.aclose()
+        await search_http.close()
+
+
+@pytest.fixture
+def costs(db: Database) -> CostTracker:
+    """A tracker without budgets on this test's own database."""
+    return CostTracker(db)
+
+
+@pytest.fixture
+def ledger(costs: CostTracker, database_url: str) -> Callable[[], Awaitable[list[dict[str, Any]]]]:
+    """Read the ledger's rows as a host does, in the order of their attempts."""
+
+    async def read() -> list[dict[str, Any]]:
+        await costs.flush()
+        async with await psycopg.AsyncConnection.connect(
+            database_url, row_factory=dict_row
+        ) as connection:
+            cursor = await connection.execute(
+                "SELECT * FROM cost_tracking ORDER BY timestamp, attempt_no"
+            )
+            return await cursor.fetchall()
+
+    return read

@@ -24,7 +24,12 @@ M = TypeVar("M", bound=BaseModel)
 
 QUERIES = 4
 MAX_TOKENS = {"research": 512, "generate": 4096, "review": 2048, "refine": 4096}
-MODEL_OF = {"research": "research", "generate": "generate", "review": "review", "refine": "generate"}
+MODEL_OF = {
+    "research": "research",
+    "generate": "generate",
+    "review": "review",
+    "refine": "generate",
+}
 """Which of the subject's models, and which task of the registry, does a step."""
 
 
@@ -128,7 +133,9 @@ class Asker(Generic[D, R]):
         await self.pause_after("generate", draft)
         return draft
 
-    async def review(self, result: BaseModel, sources: Sequence[Source], number: int) -> ReviewCritique:
+    async def review(
+        self, result: BaseModel, sources: Sequence[Source], number: int
+    ) -> ReviewCritique:
         """Review a result, as it stands after its quotes were checked."""
         review = await self._ask(
             "review",
@@ -181,7 +188,12 @@ class Asker(Generic[D, R]):
         review_slots = {**self._heading, "analysis": written, "material": sources}
         asked = (
             ("research", prompts.research, ResearchPlan, self._research_slots()),
-            ("generate", prompts.generate, self._preset.draft_model, {**self._heading, "material": sources}),
+            (
+                "generate",
+                prompts.generate,
+                self._preset.draft_model,
+                {**self._heading, "material": sources},
+            ),
             ("review", prompts.review, ReviewCritique, review_slots),
         )
         bounds = [

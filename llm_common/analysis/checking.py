@@ -15,6 +15,7 @@ from .models import (
     Quote,
     Source,
     SourceReference,
+    Verdict,
 )
 from .scoring import confidence, evidence_share
 
@@ -25,9 +26,7 @@ def assemble_bill(
     """Check a draft's quotes and return the analysis that they support."""
     index = {source.id: (source, Passages(source.text)) for source in sources}
     impacts = [_impact(impact, index) for impact in draft.impacts]
-    cited = Counter(
-        e.source_id for i in impacts for e in i.evidence if e.verdict != "unverified"
-    )
+    cited = Counter(e.source_id for i in impacts for e in i.evidence if e.verdict != "unverified")
     return BillAnalysis(
         summary=draft.summary,
         impacts=impacts,
@@ -41,7 +40,7 @@ def assemble_bill(
 
 def _impact(draft: DraftImpact, index: dict[str, tuple[Source, Passages]]) -> Impact:
     evidence = [_check(quote, index) for quote in draft.evidence]
-    verdicts = [e.verdict for e in evidence]
+    verdicts: list[Verdict] = [e.verdict for e in evidence]
     return Impact(
         title=draft.title,
         description=draft.description,

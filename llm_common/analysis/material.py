@@ -25,7 +25,7 @@ def subject_source(title: str, text: str) -> Source:
 
 
 def found_sources(results: Iterable[Sequence[Mapping[str, Any]]]) -> list[Source]:
-    """Return search results as sources `s1`, `s2`, …: each URL once, in the order of the queries."""
+    """Return search results as sources `s1`, `s2`, …: each URL once, in order of the queries."""
     sources: dict[str, Source] = {}
     for result in (r for page in results for r in page):
         text = result.get("content") or result.get("snippet") or ""

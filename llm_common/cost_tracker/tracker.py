@@ -124,7 +124,9 @@ class CostTracker:
             ledger.intend(row)
         except SpoolError:
             if limits:
-                await self.db.call("llm_settle", {"rows": [{**row, **_unsent("error", "SpoolError")}]})
+                await self.db.call(
+                    "llm_settle", {"rows": [{**row, **_unsent("error", "SpoolError")}]}
+                )
             raise
         return Hold(intent, row, time.monotonic())
 
@@ -234,7 +236,9 @@ class CostTracker:
             part = Decimal(limit["used_usd"]) / (Decimal(limit["limit_usd"]) or 1)
             if part >= self._alert_threshold and key not in self._alerted:
                 self._alerted.add(key)
-                event("budget.alert", level=logging.WARNING, limit=":".join(key), used=f"{part:.0%}")
+                event(
+                    "budget.alert", level=logging.WARNING, limit=":".join(key), used=f"{part:.0%}"
+                )
 
     def _is_own(self, metrics: CostMetrics) -> bool:
         return any(

@@ -112,7 +112,7 @@ class LLMClient:
             base_url=self._base_url,
             cost_tracker=tracker,
         )
-        twin._limits = self._limits  # noqa: SLF001 - the same class
+        twin._limits = self._limits
         return twin
 
     @overload
@@ -227,9 +227,7 @@ class LLMClient:
             )
         return conversation.response(parsed)
 
-    def _plan(
-        self, models: Sequence[str] | None, options: CallOptions
-    ) -> tuple[Deployment, ...]:
+    def _plan(self, models: Sequence[str] | None, options: CallOptions) -> tuple[Deployment, ...]:
         task = options.get("task")
         if models is None and task is None:
             if self.model is None:

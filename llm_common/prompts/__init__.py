@@ -45,7 +45,9 @@ class Prompt:
         slots = set(_SLOT.findall(self.text))
         if slots != values.keys():
             odd = ", ".join(sorted(slots ^ values.keys()))
-            raise InvalidInputError(f"prompt {self.id} {self.version}: slots and values differ: {odd}")
+            raise InvalidInputError(
+                f"prompt {self.id} {self.version}: slots and values differ: {odd}"
+            )
         return _SLOT.sub(lambda match: values[match[1]], self.text)
 
 

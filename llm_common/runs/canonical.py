@@ -43,7 +43,9 @@ def plain(value: Any) -> Any:
         return {_key(k): plain(v) for k, v in value.items()}  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(value, (list, tuple)):
         return [plain(v) for v in value]  # pyright: ignore[reportUnknownVariableType]
-    raise InvalidInputError(f"{type(value).__name__} is not JSON, so a step can't take or return it")
+    raise InvalidInputError(
+        f"{type(value).__name__} is not JSON, so a step can't take or return it"
+    )
 
 
 def _key(key: Any) -> str:

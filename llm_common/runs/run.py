@@ -13,14 +13,20 @@ from uuid import uuid4
 from ..context import labels
 from ..cost_tracker import is_owner_alive, owner_of
 from ..database import Database
-from ..errors import DuplicateStepError, FencedError, InvalidInputError, LLMCommonError, RunBusyError
+from ..errors import (
+    DuplicateStepError,
+    FencedError,
+    InvalidInputError,
+    LLMCommonError,
+    RunBusyError,
+)
 from .canonical import canonical, digest, plain
 
 INLINE_BYTES = 64 * 1024
 """Outputs over this size go to the content-addressed table."""
 
 STALE_AFTER_S = 900.0
-"""Silence after which an owner on another machine is given up. On the same machine its lock tells."""
+"""Silence after which an owner on another machine is given up; on this one its lock tells."""
 
 StepFunction = Callable[..., Awaitable[Any]]
 
@@ -105,7 +111,9 @@ class Run:
             FencedError: a successor took the run over.
         """
         if (name, key) in self._used:
-            raise DuplicateStepError(f"step {name!r} with key {key!r} twice in one run", run_id=self.id)
+            raise DuplicateStepError(
+                f"step {name!r} with key {key!r} twice in one run", run_id=self.id
+            )
         self._used.add((name, key))
         begun = await self._call(
             "llm_step_begin",
@@ -145,7 +153,12 @@ class Run:
             with labels(run_id=self.id, step=name):
                 output = plain(await fn(**inputs))
         except BaseException as error:
-            failed = {"step": name, "key": key, "state": "failed", "error_class": type(error).__name__}
+            failed = {
+                "step": name,
+                "key": key,
+                "state": "failed",
+                "error_class": type(error).__name__,
+            }
             # A cancelled task may still tell the database, once.
             await asyncio.shield(self._call("llm_step_finish", failed))
             raise
@@ -155,18 +168,14 @@ class Run:
         return (await self._call("llm_step_finish", done))["output"]
 
     async def _call(self, function: str, payload: Mapping[str, Any]) -> Any:
-        answer = await self._db.call(
-            function, {"run_id": self.id, "fence": self._fence, **payload}
-        )
+        answer = await self._db.call(function, {"run_id": self.id, "fence": self._fence, **payload})
         if answer.get("fenced"):
             raise FencedError(f"run {self.id} was taken over by another worker", run_id=self.id)
         return answer
 
 
 @asynccontextmanager
-async def open_run(
-    db: Database, unit: Unit, replay: Replay | None = None
-) -> AsyncGenerator[Run]:
+async def open_run(db: Database, unit: Unit, replay: Replay | None = None) -> AsyncGenerator[Run]:
     """Start a unit's run, or take up the one there is: across processes, one unit is one row.
 
     A block that ends in an error leaves the run ``failed`` (``cancelled`` when it was cancelled)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, get_args
 
+from pydantic import Field
+
 from ..types import Frozen
 
 Recency = Literal["1d", "1w", "1m", "1y"]
@@ -29,7 +31,7 @@ class SearchResult(Frozen):
     score: float | None = None
     engine: str = ""
     rank: int = 0
-    raw: dict[str, Any] = {}
+    raw: dict[str, Any] = Field(default_factory=dict[str, Any], repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,6 +62,7 @@ ANTHROPIC = ChatFormat(
     anthropic_format.read_question, anthropic_format.write_answer, anthropic_format.write_chunks
 )
 ZAI_SEARCH = SearchFormat("web_search", search_formats.read_zai, search_formats.write_zai)
+OFFLINE_SEARCH = SearchFormat("search", search_formats.read_zai, search_formats.write_zai)
 SERPER_SEARCH = SearchFormat("search", search_formats.read_serper, search_formats.write_serper)
 OPENAI_LIKE = ("openai", "openrouter", "groq", "mistral", "deepseek", "zai", "offline")
 
@@ -71,6 +72,7 @@ def _endpoints() -> dict[str, Endpoint]:
     listed = [
         Endpoint("anthropic", "/v1/messages", ANTHROPIC, anthropic_format.write_error),
         Endpoint("zai", "/web_search", ZAI_SEARCH, zai_error),
+        Endpoint("offline", "/web_search", OFFLINE_SEARCH, openai_format.write_error),
         Endpoint("serper", "/search", SERPER_SEARCH, search_formats.write_serper_error),
     ]
     for provider in OPENAI_LIKE:

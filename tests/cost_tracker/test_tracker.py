@@ -189,7 +189,10 @@ async def test_external_costs_are_logged_and_our_own_are_not_counted_twice(db: D
     same = CostMetrics(model="gpt-4o", step="x", cost_usd=cost, tokens_used=10)
     await tracker.log_cost(same)
     by_id = CostMetrics(
-        model="m", step="x", cost_usd=Decimal(1), operation_id=hold.intent.operation_id  # type: ignore[arg-type]
+        model="m",
+        step="x",
+        cost_usd=Decimal(1),
+        operation_id=hold.intent.operation_id,  # type: ignore[arg-type]
     )
     await tracker.log_cost(by_id)
     assert await tracker.get_daily_cost() == Decimal("0.0025")

@@ -121,7 +121,7 @@ async def test_conversations_run_as_their_caller(project_url):
             "ALTER TABLE conversations DISABLE ROW LEVEL SECURITY",
             "table conversations is without row level security",
         ),
-        ("DROP TABLE pipeline_steps", "table pipeline_steps is missing"),
+        ("DROP TABLE pipeline_steps CASCADE", "table pipeline_steps is missing"),
         ("DROP FUNCTION llm_costs", "function llm_costs is missing"),
         ("DROP INDEX idx_cost_run_id", "index idx_cost_run_id is missing"),
         ("ALTER TABLE cost_tracking DROP COLUMN arm", "column cost_tracking.arm is missing"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -39,29 +39,7 @@ class Bill(BaseModel):
     sections: int = Field(gt=3)
 
 
-@pytest.fixture
-async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProviderServer]:
-    async with ProviderServer() as running:
-        for name, value in running.environment().items():
-            monkeypatch.setenv(name, value)
-        yield running
-
-
-@pytest.fixture
-def costs(db: Database) -> CostTracker:
-    return CostTracker(db)
-
-
-async def ledger(costs: CostTracker, db: Database) -> list[dict[str, Any]]:
-    """The rows as hosts read them, in the order of their attempts."""
-    import psycopg
-    from psycopg.rows import dict_row
-
-    await costs.flush()
-    url = db._url  # type: ignore[attr-defined]
-    async with await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection:
-        cursor = await connection.execute("SELECT * FROM cost_tracking ORDER BY timestamp, attempt_no")
-        return await cursor.fetchall()
+Ledger = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 
 async def agree(costs: CostTracker, fake: ProviderServer) -> Decimal:
@@ -73,31 +51,43 @@ async def agree(costs: CostTracker, fake: ProviderServer) -> Decimal:
 
 
 async def test_chat_returns_text_and_leaves_one_row(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
-    fake.script(Answer(text="The county of Kern.", usage=Usage(input_tokens=1000, output_tokens=10)))
+    fake.script(
+        Answer(text="The county of Kern.", usage=Usage(input_tokens=1000, output_tokens=10))
+    )
     llm = LLMClient(provider="openrouter", cost_tracker=costs)
     text = await llm.chat(MESSAGES, model="gpt-4o", step="generate", user="u-1", tags=["a", "b"])
     assert text == "The county of Kern."
-    (row,) = await ledger(costs, db)
+    (row,) = await ledger()
     assert row["cost_usd"] == Decimal("0.0026")
     expected = {
-        "kind": "first", "status": "ok", "provider": "openrouter", "requested_model": "gpt-4o",
-        "step": "generate", "user_id": "u-1", "tags": ["a", "b"], "attempt_no": 1,
-        "input_tokens": 1000, "output_tokens": 10, "tokens_used": 1010, "project": "test",
-        "key_alias": "OPENROUTER_API_KEY", "over_hold": False,
+        "kind": "first",
+        "status": "ok",
+        "provider": "openrouter",
+        "requested_model": "gpt-4o",
+        "step": "generate",
+        "user_id": "u-1",
+        "tags": ["a", "b"],
+        "attempt_no": 1,
+        "input_tokens": 1000,
+        "output_tokens": 10,
+        "tokens_used": 1010,
+        "project": "test",
+        "key_alias": "OPENROUTER_API_KEY",
+        "over_hold": False,
     }
     assert {k: row[k] for k in expected} == expected
     assert await agree(costs, fake) == Decimal("0.0026")
 
 
 async def test_complete_says_everything_about_the_answer(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
     prompt = Prompt("greeting", "3", "Say hello")
     llm = LLMClient(provider="openai", model="gpt-4o-mini", cost_tracker=costs)
     response = await llm.complete(MESSAGES, prompt=prompt, max_tokens=50)
-    (row,) = await ledger(costs, db)
+    (row,) = await ledger()
     assert response.cost_usd == row["cost_usd"] > 0
     assert (response.requested_model, response.provider) == ("gpt-4o-mini", "openai")
     assert response.deployment == "openai/gpt-4o-mini#1"
@@ -110,49 +100,55 @@ async def test_complete_says_everything_about_the_answer(
 
 
 async def test_labels_flow_by_context(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
     llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
     with labels(project="other", user="u-9", arm="new", step="s"):
         await llm.chat(MESSAGES)
-    (row,) = await ledger(costs, db)
+    (row,) = await ledger()
     assert (row["project"], row["user_id"], row["arm"], row["step"]) == ("other", "u-9", "new", "s")
 
 
 @pytest.mark.parametrize("provider", ["openai", "openrouter", "anthropic"])
 async def test_structured_output_is_validated_and_asked_again(
-    fake: ProviderServer, costs: CostTracker, db: Database, provider: str
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger, provider: str
 ) -> None:
-    fake.script(Answer(json={"title": "Shelters", "sections": 1}), Answer(json={"title": "Shelters", "sections": 7}))
+    fake.script(
+        Answer(json={"title": "Shelters", "sections": 1}),
+        Answer(json={"title": "Shelters", "sections": 7}),
+    )
     model = "claude-sonnet-4.5" if provider != "openai" else "gpt-4o"
     llm = LLMClient(provider, cost_tracker=costs)
     bill = await llm.chat(MESSAGES, model=model, response_model=Bill)
     assert bill == Bill(title="Shelters", sections=7)
-    rows = await ledger(costs, db)
-    assert [(r["kind"], r["attempt_no"], r["status"]) for r in rows] == [("first", 1, "ok"), ("reask", 2, "ok")]
+    rows = await ledger()
+    assert [(r["kind"], r["attempt_no"], r["status"]) for r in rows] == [
+        ("first", 1, "ok"),
+        ("reask", 2, "ok"),
+    ]
     assert len({r["operation_id"] for r in rows}) == 1
     await agree(costs, fake)
 
 
 async def test_an_answer_that_never_fits(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
     fake.script(*[Answer(json={"title": 1})] * 3)
     llm = LLMClient("openai", cost_tracker=costs)
     with pytest.raises(ResponseValidationError, match="no answer fitted Bill, asked up to 3 times"):
         await llm.chat(MESSAGES, model="gpt-4o", response_model=Bill)
-    assert [r["kind"] for r in await ledger(costs, db)] == ["first", "reask", "reask"]
+    assert [r["kind"] for r in await ledger()] == ["first", "reask", "reask"]
     await agree(costs, fake)
 
 
 async def test_fallback_goes_to_the_next_model(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
     fake.script(*[Fault.status(404, "model_not_found")], match="gpt-4o-mini")
     llm = LLMClient("openai", cost_tracker=costs)
     response = await llm.chat_with_fallback(MESSAGES, models=["gpt-4o-mini", "gpt-4o"])
     assert response
-    rows = await ledger(costs, db)
+    rows = await ledger()
     assert [(r["kind"], r["status"], r["error_class"]) for r in rows] == [
         ("first", "error", "ModelNotFoundError"),
         ("fallback", "ok", None),
@@ -162,11 +158,11 @@ async def test_fallback_goes_to_the_next_model(
 
 
 async def test_trouble_that_passes_is_retried(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
     fake.script(Fault.rate_limit(0.2), Fault.status(503))
     assert await LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES)
-    rows = await ledger(costs, db)
+    rows = await ledger()
     assert [(r["kind"], r["error_class"]) for r in rows] == [
         ("first", "RateLimitedError"),
         ("retry", "ProviderUnavailableError"),
@@ -194,12 +190,12 @@ async def test_what_a_retry_can_not_help_is_sent_once(
 
 
 async def test_an_empty_answer_is_billed_and_retried(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
     fake.script(Fault.empty(), Fault.empty(), Fault.empty())
     with pytest.raises(EmptyResponseError):
         await LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES)
-    rows = await ledger(costs, db)
+    rows = await ledger()
     assert [r["error_class"] for r in rows] == ["EmptyResponseError"] * 3
     assert await agree(costs, fake) > 0
 
@@ -212,33 +208,37 @@ async def test_a_refusal_is_an_error_and_billed(fake: ProviderServer, costs: Cos
 
 
 async def test_what_may_have_been_billed_is_estimated(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
     fake.script(Fault.timeout(5), Fault.malformed_json(), Fault.disconnect())
-    with pytest.raises(Exception):  # noqa: B017, PT011 - whichever comes last
+    with pytest.raises(Exception):  # noqa: B017 - whichever comes last
         await LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES, timeout_s=0.5)
-    rows = await ledger(costs, db)
+    rows = await ledger()
     assert [r["cost_source"] for r in rows] == ["estimated"] * 3
     assert [r["error_class"] for r in rows][0] == ProviderTimeoutError.__name__
     assert await costs.get_daily_cost() >= fake.invoice.total_usd > 0
 
 
 async def test_a_cancelled_call_is_in_the_ledger(
-    fake: ProviderServer, costs: CostTracker, db: Database
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
     fake.latency_s = 5
-    call = asyncio.create_task(LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES))
+    call = asyncio.create_task(
+        LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES)
+    )
     while not fake.requests:
         await asyncio.sleep(0.01)
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
-    (row,) = await ledger(costs, db)
+    (row,) = await ledger()
     assert (row["status"], row["cost_source"]) == ("cancelled", "estimated")
     assert row["cost_usd"] > 0
 
 
-async def test_a_client_s_own_budget_lasts_its_life(fake: ProviderServer, costs: CostTracker) -> None:
+async def test_a_client_s_own_budget_lasts_its_life(
+    fake: ProviderServer, costs: CostTracker
+) -> None:
     llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs, budget_limit_usd="0.02")
     sent = 0
     with pytest.raises(BudgetExceededError, match=r"\$0\.02"):
@@ -282,20 +282,22 @@ async def test_bad_calls_are_refused_before_anything_is_sent(
     assert fake.requests == []
 
 
-async def test_a_task_names_the_model(fake: ProviderServer, costs: CostTracker, db: Database) -> None:
+async def test_a_task_names_the_model(
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger
+) -> None:
     llm = LLMClient("openai", cost_tracker=costs)
     assert await llm.chat(MESSAGES, task="review")
-    (row,) = await ledger(costs, db)
+    (row,) = await ledger()
     assert row["task"] == "review"
 
 
 async def test_the_second_key_serves_when_the_first_is_refused(
-    fake: ProviderServer, costs: CostTracker, db: Database, monkeypatch: pytest.MonkeyPatch
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OPENAI_API_KEY_2", "another")
     fake.script(Fault.status(401))
     assert await LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES)
-    rows = await ledger(costs, db)
+    rows = await ledger()
     assert [r["key_alias"] for r in rows] == ["OPENAI_API_KEY", "OPENAI_API_KEY_2"]
 
 

@@ -60,7 +60,7 @@ def gemini_bound(request: Mapping[str, Any], model: str) -> TokenBound:
 
 def model_max(provider: str, model: str) -> int:
     """The model's own maximum, where the recorded request named none."""
-    entry = litellm_entry(provider, model) or litellm_entry("openai", model.split("/")[-1]) or {}
+    entry = litellm_entry(provider, model) or litellm_entry("openai", model.rsplit("/", maxsplit=1)[-1]) or {}
     return int(entry.get("max_output_tokens") or 65_536)
 
 
