@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from . import anthropic_format, openai_format, search_formats
+from . import anthropic_format, gemini_format, openai_format, search_formats
 from .corpus import Hit, Query
 from .question import Generated, Question
 
@@ -21,6 +21,7 @@ BASES = {
     "deepseek": "/deepseek",
     "zai": "/zai/api/paas/v4",
     "anthropic": "/anthropic",
+    "gemini": "/gemini/v1beta",
     "serper": "/serper",
     "offline": "/offline/v1",
 }
@@ -61,6 +62,12 @@ OPENAI = ChatFormat(
 ANTHROPIC = ChatFormat(
     anthropic_format.read_question, anthropic_format.write_answer, anthropic_format.write_chunks
 )
+GEMINI = ChatFormat(
+    gemini_format.read_question, gemini_format.write_answer, gemini_format.write_chunks
+)
+GEMINI_STREAM = ChatFormat(
+    gemini_format.read_streamed, gemini_format.write_answer, gemini_format.write_chunks
+)
 ZAI_SEARCH = SearchFormat("web_search", search_formats.read_zai, search_formats.write_zai)
 OFFLINE_SEARCH = SearchFormat("search", search_formats.read_zai, search_formats.write_zai)
 SERPER_SEARCH = SearchFormat("search", search_formats.read_serper, search_formats.write_serper)
@@ -71,6 +78,13 @@ def _endpoints() -> dict[str, Endpoint]:
     zai_error = search_formats.write_zai_error
     listed = [
         Endpoint("anthropic", "/v1/messages", ANTHROPIC, anthropic_format.write_error),
+        Endpoint("gemini", "/models/{model}:generateContent", GEMINI, gemini_format.write_error),
+        Endpoint(
+            "gemini",
+            "/models/{model}:streamGenerateContent",
+            GEMINI_STREAM,
+            gemini_format.write_error,
+        ),
         Endpoint("zai", "/web_search", ZAI_SEARCH, zai_error),
         Endpoint("offline", "/web_search", OFFLINE_SEARCH, openai_format.write_error),
         Endpoint("serper", "/search", SERPER_SEARCH, search_formats.write_serper_error),
@@ -83,4 +97,4 @@ def _endpoints() -> dict[str, Endpoint]:
 
 
 ENDPOINTS = _endpoints()
-"""Path on the server -> endpoint."""
+"""Path on the server, as a route of aiohttp -> endpoint."""

@@ -17,7 +17,7 @@ class RecordedRequest:
         id: `req-1`, `req-2`, …; the invoice line of the request has the same.
         provider: whose endpoint was asked, such as ``openai`` or ``serper``.
         path: path on the server, the provider's prefix included.
-        model: the model that the body names, or an empty string.
+        model: the model that the body or the path names, or an empty string.
         headers: all headers, names in lower case, values unchanged; only `repr` hides keys.
         body: the decoded JSON body; None when it was not JSON.
     """

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from .corpus import CorpusDocument
-from .endpoints import BASES, ENDPOINTS
+from .endpoints import BASES, ENDPOINTS, Endpoint
 from .invoice import Invoice, PriceList, ServerPrice
 from .records import RecordedRequest
 from .replies import Brain, Reply, reply_to
@@ -89,8 +90,8 @@ class ProviderServer:
         from aiohttp import web
 
         application = web.Application(client_max_size=MAX_BODY)
-        for path in ENDPOINTS:
-            application.router.add_post(path, self._handle)
+        for path, endpoint in ENDPOINTS.items():
+            application.router.add_post(path, partial(self._handle, endpoint))
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
@@ -112,8 +113,7 @@ class ProviderServer:
     async def __aexit__(self, *_: object) -> None:
         await self.aclose()
 
-    async def _handle(self, http: web.Request) -> web.StreamResponse:
-        endpoint = ENDPOINTS[http.path]
+    async def _handle(self, endpoint: Endpoint, http: web.Request) -> web.StreamResponse:
         request = self._record(http, endpoint.provider, await http.read())
         reply = reply_to(request, endpoint, self._script.take(request), self._brain)
         if reply.charge:
@@ -129,7 +129,7 @@ class ProviderServer:
             id=f"req-{len(self.requests) + 1}",
             provider=provider,
             path=http.path,
-            model=str(named.get("model", "")),
+            model=str(named.get("model") or http.match_info.get("model", "")),
             headers={name.lower(): value for name, value in http.headers.items()},
             body=body,
         )

@@ -19,6 +19,7 @@ PRICES = {
         cached_input=Decimal("0.0000003"),
         cache_write=Decimal("0.00000375"),
     ),
+    "gem": ServerPrice(Decimal("0.0000003"), Decimal("0.0000025")),
     "openrouter/some/model": ServerPrice(Decimal("0.000001"), Decimal("0.000002")),
     "text-embedding-3-small": ServerPrice(Decimal("0.00000002")),
     "offline/extractive": ServerPrice(),
