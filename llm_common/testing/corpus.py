@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, cast
 from urllib.parse import urlsplit
 
+from ..errors import InvalidInputError
 from .material import Source, prepare, words
 
 _SITE = re.compile(r"\bsite:(\S+)")
@@ -87,7 +88,7 @@ def load_corpus(folder: Path) -> list[CorpusDocument]:
     and a text.
 
     Raises:
-        ValueError: a JSON file has no `title`, `url` and `text`.
+        InvalidInputError: a JSON file has no `title`, `url` and `text`.
     """
     documents: list[CorpusDocument] = []
     for path in sorted(folder.rglob("*")):
@@ -104,7 +105,7 @@ def _from_json(path: Path) -> list[CorpusDocument]:
     try:
         return [CorpusDocument(d["title"], d["url"], d["text"], d.get("published")) for d in listed]
     except KeyError as error:
-        raise ValueError(f"{path.name} has a document without {error}") from error
+        raise InvalidInputError(f"{path.name} has a document without {error}") from error
 
 
 def _from_text(path: Path, name: str) -> CorpusDocument:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
+from ..errors import InvalidInputError
 from .corpus import CorpusDocument
 from .endpoints import BASES, ENDPOINTS, Endpoint
 from .invoice import Invoice, PriceList, ServerPrice
@@ -61,7 +62,13 @@ class ProviderServer:
         return f"http://127.0.0.1:{self._port}"
 
     def base_url(self, provider: str) -> str:
-        """Return the base URL of a provider or engine, as its clients take it."""
+        """Return the base URL of a provider or engine, as its clients take it.
+
+        Raises:
+            InvalidInputError: the server does not play that provider.
+        """
+        if provider not in BASES:
+            raise InvalidInputError(f"no fake of {provider!r}: use {', '.join(BASES)}")
         return self.url + BASES[provider]
 
     def environment(self) -> dict[str, str]:

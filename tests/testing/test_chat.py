@@ -13,6 +13,7 @@ import httpx
 import openai
 import pytest
 
+from llm_common.errors import InvalidInputError
 from llm_common.testing import Answer, Fault, ProviderServer
 from llm_common.types import Usage
 
@@ -196,7 +197,7 @@ async def test_a_web_page_in_place_of_json_charges_nothing(client, server):
     [Fault.timeout(0.05), Fault.disconnect(), Fault.disconnect(1), Fault.malformed_json()],
     ids=["timeout", "no answer", "half an answer", "malformed"],
 )
-async def test_lost_answers_are_charged_like_good_ones(client, server, fault):
+async def test_lost_answers_are_charged_like_good_ones(client, server, fault, caplog):
     server.script(fault)
     with pytest.raises((openai.APIConnectionError, json.JSONDecodeError)):
         await ask(client)
@@ -204,6 +205,22 @@ async def test_lost_answers_are_charged_like_good_ones(client, server, fault):
     lost, good = server.invoice.lines
     assert lost.amount == good.amount
     assert good.amount > 0
+    assert [r for r in caplog.records if r.name.startswith("aiohttp")] == []
+
+
+async def test_a_stream_that_its_client_abandons_is_charged_whole(client, server, caplog):
+    server.script(Answer(text="word " * 500_000))
+    stream = await ask(client, stream=True)
+    await anext(stream)
+    await stream.close()
+    await ask(client)
+    assert server.invoice.lines[0].usage.output_tokens == 625_000
+    assert [r for r in caplog.records if r.name.startswith("aiohttp")] == []
+
+
+async def test_an_unknown_provider_is_named(server):
+    with pytest.raises(InvalidInputError, match="no fake of 'acme': use openai, "):
+        server.base_url("acme")
 
 
 async def test_an_empty_answer_names_the_usage_that_it_charges(client, server):

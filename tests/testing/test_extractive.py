@@ -102,6 +102,19 @@ def test_titles_dates_and_addresses_have_their_form():
     said = structured(schema)
     assert said["title"] == "Water works & bonds"
     assert said["link"] == "https://county.example/water"
+    assert said["on"] == "2024-01-01"
+
+
+def test_forms_are_met_from_the_material_where_it_has_them():
+    schema = fields(
+        on={"type": "string", "format": "date"},
+        at={"type": "string", "format": "date-time"},
+        to={"type": "string", "format": "email"},
+        code={"type": "string", "pattern": "^[A-Z]{2}-[0-9]+$"},
+    )
+    said = structured(schema, "Write to clerk@county.example on case OH-17 by 2025-03-09 please.")
+    assert (said["on"], said["to"]) == ("2025-03-09", "clerk@county.example")
+    assert (said["code"], said["at"]) == ("OH-17", "2024-01-01T00:00:00Z")
 
 
 NUMBERS = [

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llm_common.testing import Answer, ProviderServer
+from llm_common.testing import Answer, Fault, ProviderServer
 from llm_common.types import Usage
 from tests.support import data_dir
 
@@ -203,3 +203,37 @@ async def test_a_gemini_stream_says_what_the_whole_answer_says(server):
     assert said == whole["candidates"][0]["content"]["parts"][0]["text"]
     assert [c["candidates"][0].get("finishReason") for c in chunks].count("STOP") == 1
     assert chunks[-1]["usageMetadata"] == whole["usageMetadata"]
+
+
+@pytest.mark.parametrize("status", [400, 401, 403, 404, 429, 500, 503, 529])
+@pytest.mark.parametrize(
+    ("provider", "path"),
+    [
+        ("openai", "/chat/completions"),
+        ("zai", "/chat/completions"),
+        ("anthropic", "/v1/messages"),
+        ("gemini", "/models/gem:generateContent"),
+        ("serper", "/search"),
+    ],
+)
+async def test_errors_have_a_body_and_charge_nothing(server, provider, path, status):
+    server.script(Fault.status(status))
+    reply = await post(server, provider, path, messages=ASK, contents=CONTENTS, q="x")
+    assert reply.status_code == status
+    assert "message" in reply.text
+    assert server.invoice.lines == []
+
+
+@pytest.mark.parametrize(
+    ("provider", "path", "words"),
+    [
+        ("openai", "/chat/completions", "context_length_exceeded"),
+        ("anthropic", "/v1/messages", "prompt is too long"),
+        ("gemini", "/models/gem:generateContent", "exceeds the maximum number of tokens"),
+    ],
+)
+async def test_too_long_an_input_is_told_as_each_provider_tells_it(server, provider, path, words):
+    server.script(Fault.context_length())
+    reply = await post(server, provider, path, messages=ASK, contents=CONTENTS)
+    assert reply.status_code == 400
+    assert words in reply.text

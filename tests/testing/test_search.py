@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from llm_common.errors import InvalidInputError
 from llm_common.testing import CorpusDocument, Fault, ProviderServer
 from llm_common.testing.corpus import Query, load_corpus, search
 from tests.testing.conftest import CORPUS
@@ -93,5 +94,5 @@ def test_a_folder_becomes_a_corpus(tmp_path):
 
 def test_a_document_without_an_address_is_named(tmp_path):
     (tmp_path / "b.json").write_text('{"title": "T", "text": "x"}', encoding="utf-8")
-    with pytest.raises(ValueError, match=r"b\.json has a document without 'url'"):
+    with pytest.raises(InvalidInputError, match=r"b\.json has a document without 'url'"):
         load_corpus(tmp_path)
