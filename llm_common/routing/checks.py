@@ -41,9 +41,8 @@ def check(tables: Table, path: str) -> None:
         _check_provider(table, f"providers.{name}", path)
     for name, table in _tables(tables, "models", path):
         _check_keys(table, _MODEL, f"models.{name}", path)
-        _check_keys(
-            table.get("at", {}), dict.fromkeys(table.get("at", {}), str), f"models.{name}.at", path
-        )
+        at = table.get("at", {})
+        _check_keys(at, dict.fromkeys(at, str), f"models.{name}.at", path)
     for name, table in _tables(tables, "tasks", path):
         if name not in tuple(LLMTask):
             raise malformed(path, f"tasks.{name}", f"is no task: use one of {', '.join(LLMTask)}")
