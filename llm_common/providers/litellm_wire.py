@@ -84,9 +84,8 @@ class LiteLLMWire:
         """Send one request; see `Provider.send`."""
         await warm()
         line = self._line()
-        values = arguments(deployment.model, request)
-        # With tools, litellm 1.106 imports `mcp`, on which it does not depend, unless told not to.
-        values["_skip_mcp_handler"] = True
+        # litellm's MCP gateway would send requests of its own, and needs a package that we lack.
+        values = {**arguments(deployment.model, request), "_skip_mcp_handler": True}
         if deployment.provider in ONE_SHOT:
             values["client"] = line.handler
         try:
@@ -171,16 +170,17 @@ def _import() -> None:
 
 def call_error(deployment: Deployment, error: Exception) -> CallError:
     """Map an exception of litellm, or of a client inside it, to ours."""
-    lost = lost_connection(error)
-    # litellm makes up a status for a connection that failed.
-    status = None if lost else cast("int | None", getattr(error, "status_code", None))
+    kind = lost_connection(error) or _kind(error)
+    status = cast("int | None", getattr(error, "status_code", None))
+    if kind in (BrokenResponseError, ProviderTimeoutError) or status == 408:
+        status = None  # litellm makes up a status where no answer had one
     mapped = failure(
-        lost or _kind(error),
+        kind,
         deployment,
         status=status,
         retry_after_s=retry_after_s(getattr(error, "litellm_response_headers", None), time.time()),
     )
-    if status is not None and status >= 400 and status != 408:
+    if status is not None and status >= 400:
         mapped.billed = False
     return mapped
 

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from ..routing import Deployment
 from .base import Provider
+from .litellm_wire import LiteLLMWire
 from .openai_wire import OpenAIWire
 
 
@@ -27,7 +28,5 @@ def _openai() -> OpenAIWire:
 
 
 @lru_cache(maxsize=1)
-def _litellm() -> Provider:
-    from .litellm_wire import LiteLLMWire
-
+def _litellm() -> LiteLLMWire:
     return LiteLLMWire()

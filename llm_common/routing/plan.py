@@ -45,22 +45,28 @@ def plan(
     """
     spec = _provider(registry, provider)
     endpoint = _endpoint(spec, base_url, environ)
-    custom = spec.base_url is not None and endpoint != spec.base_url
+    custom = endpoint != spec.base_url
     names = _names(registry, provider, model, task, models)
     specs = [_model(registry, spec, name, custom=custom) for name in names]
-    keys = _keys(spec, api_key, environ)
-    return tuple(
-        Deployment(
-            alias=f"{provider}/{found.name}#{number}",
-            provider=provider,
-            model=found,
-            wire=spec.wire,
-            base_url=endpoint,
-            key_alias=key_alias,
-            key=key,
-        )
-        for found in specs
-        for number, (key_alias, key) in enumerate(keys, 1)
+    keys = list(enumerate(_keys(spec, api_key, environ), 1))
+    return tuple(_deployment(spec, found, endpoint, *key) for found in specs for key in keys)
+
+
+def _deployment(
+    provider: ProviderSpec,
+    model: ModelSpec,
+    endpoint: str | None,
+    number: int,
+    key: tuple[str, str],
+) -> Deployment:
+    return Deployment(
+        alias=f"{provider.name}/{model.name}#{number}",
+        provider=provider.name,
+        model=model,
+        wire=provider.wire,
+        base_url=endpoint,
+        key_alias=key[0],
+        key=key[1],
     )
 
 

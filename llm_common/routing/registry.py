@@ -12,30 +12,10 @@ from typing import Any, cast
 
 from ..errors import ConfigurationError
 from ..settings import setting
+from .checks import Table, check, malformed
 from .models import LLMTask, ModelSpec, Structured, Wire
 
 REGISTRY_FILE = Path(__file__).parent.parent / "data" / "registry.toml"
-
-_PROVIDER_KEYS = {
-    "wire": str,
-    "base_url": str,
-    "key_env": str,
-    "keyless": bool,
-    "any_model": bool,
-    "structured": str,
-    "extra": dict,
-    "quirks": list,
-}
-_QUIRK_KEYS = {
-    "match": str,
-    "drop": list,
-    "rename": dict,
-    "extra": dict,
-    "default_max_tokens": int,
-}
-_MODEL_KEYS = {"context": int, "max_output": int, "aliases": list, "at": dict}
-
-Table = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +78,7 @@ def _load(path: str | None, _mtime_ns: int) -> Registry:
     if path is None:
         return _build(shipped, str(REGISTRY_FILE))
     host = _read(Path(path))
-    _check(host, path)
+    check(host, path)
     return _build(_overlay(shipped, host), path)
 
 
@@ -121,64 +101,13 @@ def _overlay(base: Table, top: Table) -> dict[str, Any]:
     return merged
 
 
-def _check(tables: Table, path: str) -> None:
-    """Refuse keys that the registry doesn't know and values of the wrong type."""
-    for section in tables:
-        if section not in ("providers", "models", "tasks"):
-            raise _malformed(path, section, "is not a section: use providers, models or tasks")
-    for name, table in _tables(tables, "providers", path):
-        _check_keys(table, _PROVIDER_KEYS, f"providers.{name}", path)
-        for quirk in table.get("quirks", ()):
-            _check_keys(quirk, _QUIRK_KEYS, f"providers.{name}.quirks", path)
-    for name, table in _tables(tables, "models", path):
-        _check_keys(table, _MODEL_KEYS, f"models.{name}", path)
-    for name, table in _tables(tables, "tasks", path):
-        if name not in tuple(LLMTask):
-            raise _malformed(path, f"tasks.{name}", f"is no task: use one of {', '.join(LLMTask)}")
-        _check_keys(table, dict.fromkeys(table, list), f"tasks.{name}", path)
-
-
-def _tables(tables: Table, section: str, path: str) -> list[tuple[str, Table]]:
-    found = tables.get(section, {})
-    if not isinstance(found, dict):
-        raise _malformed(path, section, "must be a table")
-    named = cast("dict[str, Any]", found)
-    for name, table in named.items():
-        if not isinstance(table, dict):
-            raise _malformed(path, f"{section}.{name}", "must be a table")
-    return list(named.items())
-
-
-def _check_keys(table: Any, known: Mapping[str, type], where: str, path: str) -> None:
-    if not isinstance(table, dict):
-        raise _malformed(path, where, "must be a table")
-    for key, value in cast("dict[str, Any]", table).items():
-        if key not in known:
-            raise _malformed(path, f"{where}.{key}", f"is unknown: use {', '.join(known)}")
-        if type(value) is not known[key]:
-            raise _malformed(path, f"{where}.{key}", f"must be of type {known[key].__name__}")
-
-
-def _malformed(path: str, key: str, problem: str) -> ConfigurationError:
-    line = _line_of(path, key.rsplit(".", 1)[-1])
-    place = f"{path}, line {line}" if line else path
-    return ConfigurationError(f"{place}: {key} {problem}")
-
-
-def _line_of(path: str, key: str) -> int | None:
-    """Find the line that writes a key: tomllib keeps no positions."""
-    written = re.compile(rf"(^|[\[.\s\"']){re.escape(key)}[\"'\].\s]*(=|\]|$)")
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    return next((number for number, line in enumerate(lines, 1) if written.search(line)), None)
-
-
 def _build(tables: Table, path: str) -> Registry:
-    providers = {name: _provider(name, table, path) for name, table in tables["providers"].items()}
+    providers = {name: _provider(name, table) for name, table in tables["providers"].items()}
     models: dict[str, dict[str, ModelSpec]] = {name: {} for name in providers}
     for name, table in tables["models"].items():
         for provider, model_id in table.get("at", {}).items():
             if provider not in providers:
-                raise _malformed(path, f"models.{name}.at.{provider}", "is no provider here")
+                raise malformed(path, f"models.{name}.at.{provider}", "is no provider here")
             spec = _model(name, model_id, providers[provider], table, path)
             for spelling in (name, model_id, *table.get("aliases", ())):
                 models[provider][spelling] = spec
@@ -189,13 +118,7 @@ def _build(tables: Table, path: str) -> Registry:
     return Registry(providers, models, tasks)
 
 
-def _provider(name: str, table: Table, path: str) -> ProviderSpec:
-    for key, allowed in (
-        ("wire", ("openai", "litellm")),
-        ("structured", ("json_schema", "tools", "json")),
-    ):
-        if table.get(key, allowed[0]) not in allowed:
-            raise _malformed(path, f"providers.{name}.{key}", f"must be {' or '.join(allowed)}")
+def _provider(name: str, table: Table) -> ProviderSpec:
     values: dict[str, Any] = {"key_env": f"{name.upper()}_API_KEY", **table}
     values["quirks"] = tuple(table.get("quirks", ()))
     return ProviderSpec(name, **values)
@@ -204,7 +127,7 @@ def _provider(name: str, table: Table, path: str) -> ProviderSpec:
 def _model(name: str, model_id: str, provider: ProviderSpec, table: Table, path: str) -> ModelSpec:
     for key in ("context", "max_output"):
         if key not in table:
-            raise _malformed(path, f"models.{name}", f"needs {key}, in tokens")
+            raise malformed(path, f"models.{name}", f"needs {key}, in tokens")
     return model_spec(name, model_id, provider, table["context"], table["max_output"])
 
 

@@ -60,8 +60,8 @@ def gemini_bound(request: Mapping[str, Any], model: str) -> TokenBound:
 
 def model_max(provider: str, model: str) -> int:
     """The model's own maximum, where the recorded request named none."""
-    entry = litellm_entry(provider, model) or litellm_entry("openai", model.rsplit("/", maxsplit=1)[-1]) or {}
-    return int(entry.get("max_output_tokens") or 65_536)
+    entry = litellm_entry(provider, model) or litellm_entry("openai", model.rpartition("/")[2])
+    return int((entry or {}).get("max_output_tokens") or 65_536)
 
 
 def successes() -> list[Exchange]:
@@ -138,18 +138,24 @@ def test_more_messages_never_lower_the_bound(texts: list[str], more: str) -> Non
     assert token_bound(longer, max_tokens=1).input_tokens > fewer.input_tokens
 
 
+URL = {"url": "https://x/y.png"}
+INLINE_IMAGE = {"url": "data:image/png;base64," + "A" * 10**6}
+INLINE_PDF = {"file_data": "data:application/pdf;base64," + "A" * 4000}
+AUDIO = {"data": "A" * 32_000, "format": "mp3"}
+
+
 @pytest.mark.parametrize(
     ("part", "at_least", "at_most"),
     [
-        ({"type": "image_url", "image_url": {"url": "https://x/y.png"}}, 4_784, 10_000),
-        ({"type": "image_url", "image_url": {"url": "data:image/png;base64," + "A" * 10**6}}, 4_784, 10_000),
+        ({"type": "image_url", "image_url": URL}, 4_784, 10_000),
+        ({"type": "image_url", "image_url": INLINE_IMAGE}, 4_784, 10_000),
         ({"type": "file", "file": {"file_id": "file-1"}}, 100_000, 300_000),
-        ({"type": "file", "file": {"file_data": "data:application/pdf;base64," + "A" * 4000}}, 4_000, 20_000),
-        ({"type": "input_audio", "input_audio": {"data": "A" * 32_000, "format": "mp3"}}, 1_000, 5_000),
+        ({"type": "file", "file": INLINE_PDF}, 4_000, 20_000),
+        ({"type": "input_audio", "input_audio": AUDIO}, 1_000, 5_000),
         ({"inlineData": {"mimeType": "image/png", "data": "A" * 10**6}}, 4_784, 10_000),
         ({"type": "text", "text": "abcdef"}, 6, 200),
     ],
-)  # fmt: skip
+)
 def test_media_has_declared_caps(part: dict[str, Any], at_least: int, at_most: int) -> None:
     bound = token_bound([{"role": "user", "content": [part]}], max_tokens=1, model="gpt-4o")
     assert at_least <= bound.input_tokens <= at_most
