@@ -193,7 +193,7 @@ BEGIN
 END
 $$;
 
--- payload: {project, run_id, job_id, pipeline, limit}; what is null does not narrow.
+-- payload: {project, run_id, job_id, pipeline, unit_key, input_hash, limit}; what is null does not narrow.
 -- answer: {runs: [row of pipeline_runs with cost_usd, unpriced, attempts and its steps]}, newest first
 CREATE OR REPLACE FUNCTION llm_runs(payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER
@@ -215,11 +215,30 @@ AS $$
           AND (payload->>'run_id' IS NULL OR p.id::text LIKE (payload->>'run_id') || '%')
           AND (payload->>'job_id' IS NULL OR p.job_id = payload->>'job_id')
           AND (payload->>'pipeline' IS NULL OR p.pipeline = payload->>'pipeline')
+          AND (payload->>'unit_key' IS NULL OR p.unit_key = payload->>'unit_key')
+          AND (payload->>'input_hash' IS NULL OR p.input_hash = payload->>'input_hash')
         ORDER BY p.started_at DESC LIMIT coalesce((payload->>'limit')::int, 50)
     ) r
+$$;
+
+-- payload: {project, job_id}
+-- answer: {rows: [{key (a step), total_cost, calls, tokens, unpriced}]}: all that a job has cost, ever
+CREATE OR REPLACE FUNCTION llm_job_costs(payload jsonb) RETURNS jsonb
+LANGUAGE sql STABLE SECURITY DEFINER
+SET search_path FROM CURRENT
+AS $$
+    SELECT jsonb_build_object('rows', coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.key), '[]'))
+    FROM (
+        SELECT coalesce(c.step, '') AS key, coalesce(sum(c.cost_usd), 0)::text AS total_cost,
+               count(*) AS calls, coalesce(sum(c.tokens_used), 0) AS tokens,
+               count(*) FILTER (WHERE c.cost_usd IS NULL) AS unpriced
+        FROM cost_tracking c
+        WHERE c.project = payload->>'project' AND c.job_id = payload->>'job_id'
+        GROUP BY 1
+    ) s
 $$;
 
 SELECT llm_lock_down(
     ARRAY[]::text[],
     ARRAY['llm_run_start', 'llm_run_holds', 'llm_step_output', 'llm_find_step', 'llm_step_begin',
-          'llm_step_finish', 'llm_run_finish', 'llm_job_record', 'llm_runs']);
+          'llm_step_finish', 'llm_run_finish', 'llm_job_record', 'llm_runs', 'llm_job_costs']);

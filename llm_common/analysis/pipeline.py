@@ -16,7 +16,7 @@ from ..cost_tracker import CostTracker
 from ..database import connect
 from ..errors import CallError, InsufficientEvidenceError, InvalidInputError
 from ..llm_client import LLMClient
-from ..runs import Replay, Run, Unit, open_run
+from ..runs import Replay, Run, Unit, find_completed, open_run
 from ..web_search import WebSearchClient
 from .asking import QUERIES, Asker, Paused, StopHereError, Subject, checked
 from .material import found_sources, lack
@@ -111,6 +111,13 @@ class AnalysisPipeline(Generic[D, R]):
         """Run as far as a step and pause there; a run that ends sooner returns its analysis."""
         _check_step(stop_after)
         return await self._analyse(subject, stop_after, Replay(), job_id)
+
+    async def stored(self, **subject: Unpack[Subject]) -> R | None:
+        """Return the analysis of this very subject, if it has been completed."""
+        run = await find_completed(self._db, self._unit(checked(subject), None))
+        return (
+            None if run is None else self._preset.result_model.model_validate(run["analysis_json"])
+        )
 
     def estimate(self, **subject: Unpack[Subject]) -> Decimal | None:
         """Return the most that one round can cost before a refinement, in USD, without paying.

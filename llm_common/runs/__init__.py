@@ -1,6 +1,15 @@
 """Durable runs: steps with stored results, resumed across processes."""
 
 from .canonical import canonical, digest
-from .run import Replay, Run, Unit, open_run
+from .run import Replay, Run, Unit, find_completed, find_runs, open_run
 
-__all__ = ["Replay", "Run", "Unit", "canonical", "digest", "open_run"]
+__all__ = [
+    "Replay",
+    "Run",
+    "Unit",
+    "canonical",
+    "digest",
+    "find_completed",
+    "find_runs",
+    "open_run",
+]

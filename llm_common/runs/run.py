@@ -209,6 +209,28 @@ def _ending(error: BaseException) -> dict[str, Any]:
     }
 
 
+async def find_runs(db: Database, project: str, **wanted: str | int | None) -> list[dict[str, Any]]:
+    """Return stored runs with their steps and costs, newest first.
+
+    Args:
+        wanted: any of `run_id` (or its first characters), `job_id`, `pipeline`, `unit_key`,
+            `input_hash` and `limit` (50).
+    """
+    return (await db.call("llm_runs", {"project": project, **wanted}))["runs"]
+
+
+async def find_completed(db: Database, unit: Unit) -> dict[str, Any] | None:
+    """Return the completed run of a unit with the same inputs, if there is one."""
+    same = {"pipeline": unit.pipeline, "unit_key": unit.unit_key, "input_hash": _identity(unit)}
+    runs = await find_runs(db, unit.project, **same)
+    return next((run for run in runs if run["status"] == "completed"), None)
+
+
+def _identity(unit: Unit, replay: Replay | None = None) -> str:
+    replay = replay or Replay()
+    return digest([unit.inputs, replay.from_run, sorted(replay.fresh)])
+
+
 async def _start(db: Database, unit: Unit, owner: str, replay: Replay) -> dict[str, Any]:
     """Open the run; take it over from an owner that is dead."""
     if not unit.unit_key:
@@ -218,7 +240,7 @@ async def _start(db: Database, unit: Unit, owner: str, replay: Replay) -> dict[s
         "project": unit.project,
         "pipeline": unit.pipeline,
         "unit_key": unit.unit_key,
-        "input_hash": digest([unit.inputs, replay.from_run, sorted(replay.fresh)]),
+        "input_hash": _identity(unit, replay),
         "job_id": unit.job_id,
         "options": plain({"replay_from": replay.from_run, "fresh": sorted(replay.fresh)}),
         "owner": owner,

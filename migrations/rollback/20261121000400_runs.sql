@@ -1,3 +1,4 @@
+DROP FUNCTION IF EXISTS llm_job_costs(jsonb);
 DROP FUNCTION IF EXISTS llm_runs(jsonb);
 DROP FUNCTION IF EXISTS llm_job_record(jsonb);
 DROP FUNCTION IF EXISTS llm_run_finish(jsonb);

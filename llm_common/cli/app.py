@@ -1,0 +1,150 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from . import analyze as analyzing
+from . import costs as costing
+from . import doctor as doctoring
+from . import migrate as migrating
+from . import runs as listing
+from .common import Where
+
+app = typer.Typer(
+    help="Language-model calls that are reserved, recorded and never paid for twice.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+)
+migrate_app = typer.Typer(help="Bring the schema of the database up or down.", no_args_is_help=True)
+app.add_typer(migrate_app, name="migrate")
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
+Database = Annotated[
+    str | None,
+    typer.Option(
+        help="Postgres URL, or 'embedded'. Default: DATABASE_URL, SUPABASE_URL, else embedded."
+    ),
+]
+Project = Annotated[
+    str | None, typer.Option(help="Label of the rows. Default: LLM_COMMON_PROJECT, else 'local'.")
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
+
+
+@app.command()
+def demo(as_json: Json = False) -> None:
+    """Analyse the sample bill with the offline model: no key, no server, no Docker."""
+    asyncio.run(analyzing.demo(as_json=as_json))
+
+
+@app.command()
+def analyze(
+    files: Annotated[list[Path], typer.Argument(help="Text, Markdown, HTML, USLM XML or PDF.")],
+    budget: Annotated[
+        str | None, typer.Option(help="Strict limit for this job, in USD, resumed parts included.")
+    ] = None,
+    models: Annotated[
+        str | None,
+        typer.Option(help="One model for all steps, or research=…,generate=…,review=…"),
+    ] = None,
+    provider: Annotated[str, typer.Option(help="Who serves the models.")] = "openrouter",
+    engine: Annotated[str, typer.Option(help="Search engine: zai or serper.")] = "zai",
+    jurisdiction: Annotated[str | None, typer.Option(help="Whose law it would be.")] = None,
+    resume: Annotated[
+        bool, typer.Option(help="Take finished steps from earlier runs; --no-resume pays anew.")
+    ] = True,
+    offline: Annotated[
+        bool, typer.Option("--offline", help="Use the offline model, which needs no key.")
+    ] = False,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Analyse bills: research, generate, review. Repeating the command pays for nothing twice."""
+    job = analyzing.Job(
+        files=files,
+        budget=budget,
+        models=models,
+        provider="offline" if offline else provider,
+        engine="offline" if offline else engine,
+        jurisdiction=jurisdiction,
+        resume=resume,
+        where=Where.of(database, project),
+    )
+    asyncio.run(analyzing.analyze(job, as_json=as_json))
+
+
+@app.command()
+def costs(
+    by: Annotated[
+        str, typer.Option(help="model, step, project, user, task, day, run or status.")
+    ] = "model",
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day (this month's).")
+    ] = None,
+    until: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day (today).")
+    ] = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Show what was spent, and how the budgets stand."""
+    days = (since and since.date(), until and until.date())
+    asyncio.run(costing.costs(Where.of(database, project), by, days, as_json=as_json))
+
+
+@app.command()
+def runs(
+    run_id: Annotated[
+        str | None, typer.Argument(help="A run, or the first characters of its id.")
+    ] = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """List stored runs, or show one with its analysis, steps and cost."""
+    asyncio.run(listing.runs(Where.of(database, project), run_id, as_json=as_json))
+
+
+@app.command()
+def doctor(database: Database = None, project: Project = None, as_json: Json = False) -> None:
+    """Check keys, database, schema, prices and packages; name each setting's source."""
+    asyncio.run(doctoring.doctor(Where.of(database, project), as_json=as_json))
+
+
+@migrate_app.command()
+def up(database: Database = None) -> None:
+    """Apply the migrations that are pending."""
+    asyncio.run(migrating.up(Where.of(database, None)))
+
+
+@migrate_app.command()
+def down(
+    to: Annotated[str | None, typer.Option(help="Keep this version and those before it.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Take every migration back.")] = False,
+    yes: Yes = False,
+    database: Database = None,
+) -> None:
+    """Take migrations back; tables that the host had before stay."""
+    asyncio.run(migrating.down(Where.of(database, None), to, everything=everything, yes=yes))
+
+
+@migrate_app.command()
+def status(database: Database = None, as_json: Json = False) -> None:
+    """Show which migrations are applied."""
+    asyncio.run(migrating.status(Where.of(database, None), as_json=as_json))
+
+
+@migrate_app.command()
+def verify(database: Database = None, as_json: Json = False) -> None:
+    """Compare the database with the migrations; exit code 2 when something differs."""
+    asyncio.run(migrating.verify(Where.of(database, None), as_json=as_json))
