@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import time
 from collections.abc import Mapping
@@ -166,6 +167,12 @@ def _import() -> None:
     import litellm
 
     litellm.suppress_debug_info = True
+    # At INFO these write the provider's error text, which may quote the prompt or the key. A host
+    # that wants them sets their level itself.
+    for name in ("LiteLLM", "LiteLLM Router"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.WARNING)
 
 
 def call_error(deployment: Deployment, error: Exception) -> CallError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import threading
 import warnings
@@ -157,6 +158,17 @@ class ProviderContract:
         assert error.billed is False
         assert error.status in (status, 500)  # litellm reports 529 as 500
         assert len(server.requests) == 1
+
+    async def test_nothing_that_was_said_is_logged(
+        self, wire: Provider, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        caplog.set_level(logging.INFO)
+        for status in (400, 401, 429, 500):
+            body = {"error": {"type": "x", "message": f"you said: {PROMPT}, key {SECRET}"}}
+            await self.fail(wire, answer(body, status))
+        await asyncio.sleep(0.1)  # litellm logs in tasks of its own
+        assert SECRET not in caplog.text
+        assert PROMPT not in caplog.text
 
     async def test_too_long_an_input_has_a_type(self, wire: Provider) -> None:
         body = {
