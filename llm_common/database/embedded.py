@@ -9,6 +9,7 @@ import asyncio
 import json
 import os
 import threading
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from .. import settings
 from ..errors import DatabaseUnavailableError, MissingExtraError
 from ..types import JSON
 from .postgres import PostgresDatabase
+
+ORPHANS_S = 5.0
 
 _lock = threading.Lock()
 _started: dict[tuple[int, Path], str] = {}
@@ -78,12 +81,19 @@ def start(folder: Path) -> str:
         return _started[key]
 
 
+def stop(folder: Path) -> None:
+    """Leave the server of a folder now and not at exit; the last process to leave stops it."""
+    with _lock:
+        if _started.pop((os.getpid(), folder), None) is not None:
+            _package()[0].get_server(folder).cleanup()
+
+
 def _start(folder: Path) -> str:
     pgserver, lock = _package()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with lock:
-        _forget_dead(folder)
     try:
+        with lock:
+            _forget_dead(folder)
         server = pgserver.get_server(folder)
     except Exception as error:
         raise DatabaseUnavailableError(
@@ -107,9 +117,9 @@ def _package() -> tuple[Any, Any]:
 
 
 def _forget_dead(folder: Path) -> None:
-    """Correct what a killed process left: its place among the users, its postmaster.pid.
+    """Correct what killed processes left: their places among the users, a dead server's locks.
 
-    pgserver takes every process of that number for alive, a zombie or a stranger included.
+    pgserver and Postgres take any process of that number for alive, zombies and strangers too.
     """
     users = folder / ".handle_pids.json"
     if users.exists():
@@ -117,16 +127,39 @@ def _forget_dead(folder: Path) -> None:
         users.write_text(json.dumps([pid for pid in pids if _alive(pid)]))
     postmaster = folder / "postmaster.pid"
     if postmaster.exists():
-        first = postmaster.read_text().partition("\n")[0]
-        if not (first.isdigit() and _alive(int(first), name="postgres")):
+        pid, _, _, port, sockets = postmaster.read_text().splitlines()[:5]
+        if int(pid) not in _servers(folder) and _wait_for_end(folder):
+            Path(sockets, f".s.PGSQL.{port}.lock").unlink(missing_ok=True)
             postmaster.unlink()
 
 
-def _alive(pid: int, name: str = "") -> bool:
+def _wait_for_end(folder: Path) -> bool:
+    """Wait for the orphans of a killed server: a second server beside them would do damage."""
+    deadline = time.monotonic() + ORPHANS_S
+    while _servers(folder):
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _servers(folder: Path) -> set[int]:
+    """Return the living Postgres processes that work in this data folder."""
+    import psutil  # pyright: ignore[reportMissingModuleSource]
+
+    fields = ["pid", "name", "cwd"]
+    running: list[Any] = list(psutil.process_iter(fields))
+    return {
+        process.info["pid"]
+        for process in running
+        if process.info["name"] == "postgres" and process.info["cwd"] == str(folder)
+    }
+
+
+def _alive(pid: int) -> bool:
     import psutil  # pyright: ignore[reportMissingModuleSource]
 
     try:
-        process: Any = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and process.name().startswith(name)
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False

@@ -21,6 +21,7 @@ DEADLINE_S = 10.0
 MIGRATE = "the database is not migrated: run `llm-common migrate up`"
 NOT_MIGRATED = {"42883", "42P01", "3F000"}
 """undefined function, undefined table, invalid schema name"""
+TOO_MANY = "53300"
 
 
 class PostgresDatabase:
@@ -69,26 +70,31 @@ class PostgresDatabase:
 
         connections = pool.acquire(self._url, self)
         statement = _statement(self._schema, function)
-        try:
-            return await _fetch(connections, statement, text)
-        except psycopg.OperationalError as error:
-            if error.sqlstate is not None and not error.sqlstate.startswith(("08", "57P")):
-                raise
+        async with connections.connection() as connection:
+            try:
+                return await _fetch(connection, statement, text)
+            except psycopg.OperationalError as error:
+                if not _lost(error):
+                    raise
         # The server closed an idle connection, and the others as well: once more, on a new one.
         # The call may have run; every function gives the same answer to the same ids.
         await connections.drop_idle()
-        return await _fetch(connections, statement, text)
+        async with connections.connection() as connection:
+            return await _fetch(connection, statement, text)
 
     async def aclose(self) -> None:
         """Leave the shared connections; the last user closes them."""
         await pool.release(self._url, self)
 
 
-async def _fetch(connections: pool.Pool, statement: Composed, text: str) -> JSON:
-    async with connections.connection() as connection:
-        cursor = await connection.execute(statement, (text,))
-        row = await cursor.fetchone()
-        return row[0] if row else None
+async def _fetch(connection: pool.Connection, statement: Composed, text: str) -> JSON:
+    cursor = await connection.execute(statement, (text,))
+    row = await cursor.fetchone()
+    return row[0] if row else None
+
+
+def _lost(error: psycopg.Error) -> bool:
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57P"))
 
 
 def _statement(schema: str, function: str) -> Composed:
@@ -124,7 +130,6 @@ def translate(error: psycopg.Error, function: str, where: str) -> DatabaseError:
     state = error.sqlstate
     if state in NOT_MIGRATED:
         return SchemaError(f"{where}: {function} failed with SQLSTATE {state}; {MIGRATE}")
-    unreachable = state is None or state.startswith(("08", "57P", "53300"))
-    if isinstance(error, psycopg.OperationalError) and unreachable:
+    if isinstance(error, psycopg.OperationalError) and (_lost(error) or state == TOO_MANY):
         return DatabaseUnavailableError(f"{where} can't be reached for {function}")
     return DatabaseError(f"{where}: {function} failed with SQLSTATE {state}")

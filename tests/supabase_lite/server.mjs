@@ -32,3 +32,6 @@ serve({
   hostname: "127.0.0.1",
   port: Number(process.env.PORT),
 });
+
+// The tests hold the other end: however they end, so does this.
+process.stdin.resume().on("end", () => process.exit());
