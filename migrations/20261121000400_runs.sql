@@ -201,7 +201,7 @@ SET search_path FROM CURRENT
 AS $$
     SELECT jsonb_build_object('runs', coalesce(jsonb_agg(
         to_jsonb(r) || jsonb_build_object(
-            'cost_usd', (SELECT coalesce(sum(c.cost_usd), 0)::text FROM cost_tracking c WHERE c.run_id = r.id),
+            'cost_usd', (SELECT trim_scale(coalesce(sum(c.cost_usd), 0))::text FROM cost_tracking c WHERE c.run_id = r.id),
             'unpriced', (SELECT count(*) FROM cost_tracking c WHERE c.run_id = r.id AND c.cost_usd IS NULL),
             'attempts', (SELECT count(*) FROM cost_tracking c WHERE c.run_id = r.id),
             'steps', (SELECT coalesce(jsonb_agg(jsonb_build_object(
@@ -229,7 +229,7 @@ SET search_path FROM CURRENT
 AS $$
     SELECT jsonb_build_object('rows', coalesce(jsonb_agg(to_jsonb(s) ORDER BY s.key), '[]'))
     FROM (
-        SELECT coalesce(c.step, '') AS key, coalesce(sum(c.cost_usd), 0)::text AS total_cost,
+        SELECT coalesce(c.step, '') AS key, trim_scale(coalesce(sum(c.cost_usd), 0))::text AS total_cost,
                count(*) AS calls, coalesce(sum(c.tokens_used), 0) AS tokens,
                count(*) FILTER (WHERE c.cost_usd IS NULL) AS unpriced
         FROM cost_tracking c

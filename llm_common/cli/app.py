@@ -79,7 +79,9 @@ def analyze(
         resume=resume,
         where=Where.of(database, project),
     )
-    asyncio.run(analyzing.analyze(job, as_json=as_json))
+    done = asyncio.run(analyzing.analyze(job, as_json=as_json))
+    if any(one.error for one in done):
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar, cast
@@ -52,6 +53,7 @@ async def ask_for(
     import instructor
     from instructor.core import IncompleteOutputException, InstructorRetryException
 
+    _quiet()
     failure: list[LLMCommonError] = []
 
     async def create(**kwargs: Any) -> Any:
@@ -74,6 +76,13 @@ async def ask_for(
             raise failure[-1] from None
         raise ResponseValidationError(_explain(response_model, error, max_reasks + 1)) from None
     return _undress(parsed, response_model)
+
+
+def _quiet() -> None:
+    """Keep instructor from logging what models answered, unless the host wants it to."""
+    logger = logging.getLogger("instructor")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL)
 
 
 def _undress(parsed: M, response_model: type[M]) -> M:

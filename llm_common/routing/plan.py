@@ -45,7 +45,8 @@ def plan(
     """
     spec = _provider(registry, provider)
     endpoint = _endpoint(spec, base_url, environ)
-    custom = endpoint != spec.base_url
+    # What a host serves itself may have any name; `offline` has no address of its own.
+    custom = spec.base_url is not None and endpoint != spec.base_url
     names = _names(registry, provider, model, task, models)
     specs = [_model(registry, spec, name, custom=custom) for name in names]
     keys = list(enumerate(_keys(spec, api_key, environ), 1))
