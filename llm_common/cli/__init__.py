@@ -15,6 +15,3 @@ def main() -> None:
     except LLMCommonError as error:
         sys.stderr.write(f"llm-common: {error}\n")
         sys.exit(2)
-    except KeyboardInterrupt:
-        sys.stderr.write("llm-common: interrupted; the same command goes on from here\n")
-        sys.exit(130)

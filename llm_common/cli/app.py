@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -39,10 +41,22 @@ Project = Annotated[
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
 
+T = TypeVar("T")
+
+
+def _run(command: Coroutine[Any, Any, T]) -> T:
+    """Run a command; Ctrl-C leaves every finished step stored."""
+    try:
+        return asyncio.run(command)
+    except KeyboardInterrupt:
+        sys.stderr.write("llm-common: interrupted; the same command goes on from here\n")
+        raise typer.Exit(130) from None
+
+
 @app.command()
 def demo(as_json: Json = False) -> None:
     """Analyse the sample bill with the offline model: no key, no server, no Docker."""
-    asyncio.run(analyzing.demo(as_json=as_json))
+    _run(analyzing.demo(as_json=as_json))
 
 
 @app.command()
@@ -79,7 +93,7 @@ def analyze(
         resume=resume,
         where=Where.of(database, project),
     )
-    done = asyncio.run(analyzing.analyze(job, as_json=as_json))
+    done = _run(analyzing.analyze(job, as_json=as_json))
     if any(one.error for one in done):
         raise typer.Exit(1)
 
@@ -101,7 +115,7 @@ def costs(
 ) -> None:
     """Show what was spent, and how the budgets stand."""
     days = (since and since.date(), until and until.date())
-    asyncio.run(costing.costs(Where.of(database, project), by, days, as_json=as_json))
+    _run(costing.costs(Where.of(database, project), by, days, as_json=as_json))
 
 
 @app.command()
@@ -114,19 +128,19 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List stored runs, or show one with its analysis, steps and cost."""
-    asyncio.run(listing.runs(Where.of(database, project), run_id, as_json=as_json))
+    _run(listing.runs(Where.of(database, project), run_id, as_json=as_json))
 
 
 @app.command()
 def doctor(database: Database = None, project: Project = None, as_json: Json = False) -> None:
     """Check keys, database, schema, prices and packages; name each setting's source."""
-    asyncio.run(doctoring.doctor(Where.of(database, project), as_json=as_json))
+    _run(doctoring.doctor(Where.of(database, project), as_json=as_json))
 
 
 @migrate_app.command()
 def up(database: Database = None) -> None:
     """Apply the migrations that are pending."""
-    asyncio.run(migrating.up(Where.of(database, None)))
+    _run(migrating.up(Where.of(database, None)))
 
 
 @migrate_app.command()
@@ -137,16 +151,16 @@ def down(
     database: Database = None,
 ) -> None:
     """Take migrations back; tables that the host had before stay."""
-    asyncio.run(migrating.down(Where.of(database, None), to, everything=everything, yes=yes))
+    _run(migrating.down(Where.of(database, None), to, everything=everything, yes=yes))
 
 
 @migrate_app.command()
 def status(database: Database = None, as_json: Json = False) -> None:
     """Show which migrations are applied."""
-    asyncio.run(migrating.status(Where.of(database, None), as_json=as_json))
+    _run(migrating.status(Where.of(database, None), as_json=as_json))
 
 
 @migrate_app.command()
 def verify(database: Database = None, as_json: Json = False) -> None:
     """Compare the database with the migrations; exit code 2 when something differs."""
-    asyncio.run(migrating.verify(Where.of(database, None), as_json=as_json))
+    _run(migrating.verify(Where.of(database, None), as_json=as_json))

@@ -152,7 +152,7 @@ async def test_two_bills_of_which_one_fails(
 
 @pytest.mark.parametrize(
     ("content", "complaint"),
-    [(b"", "is empty"), (b" \n\t ", "only white space"), (b"\x00\x01\x02\xff", "is binary")],
+    [(b"", "is empty"), (b" \n\t ", "holds no text"), (b"\x00\x01\x02\xff", "is binary")],
 )
 async def test_a_bad_file_is_one_line_and_nothing_is_sent(
     cli: Command, tmp_path: Path, bill: Path, fake: ProviderServer, content: bytes, complaint: str
