@@ -269,3 +269,10 @@ async def test_a_supabase_client_is_not_enough():
 async def test_no_server_is_said_so(tmp_path):
     with pytest.raises(DatabaseUnavailableError, match="can't be reached"):
         await up(f"postgresql://u@/d?host={tmp_path}")
+
+
+@pytest.mark.parametrize("count", range(1, len(read()) + 1))
+async def test_going_back_forgets_what_went(url, count):
+    await up(url)
+    await down(url, to=read()[count - 1].version)
+    assert await verify(url, migrations=read()[:count]) == []
