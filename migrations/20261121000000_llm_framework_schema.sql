@@ -116,7 +116,8 @@ DECLARE
 BEGIN
     SELECT concat_ws(', ', closed, string_agg(quote_ident(rolname), ', ')) INTO closed
     FROM pg_roles WHERE rolname IN ('anon', 'authenticated');
-    IF back_end THEN
+    -- In public everybody has it; asking first leaves no trace there for a rollback to find.
+    IF back_end AND NOT has_schema_privilege('service_role', current_schema(), 'USAGE') THEN
         EXECUTE format('GRANT USAGE ON SCHEMA %I TO service_role', current_schema());
     END IF;
     FOREACH target IN ARRAY tables LOOP

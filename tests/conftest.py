@@ -73,6 +73,7 @@ def supabase_lite(server: Server) -> Iterator[SupabaseLite]:
     url = server.create("llm_common_supabase")
     servers.execute(url, postgrest.DEFAULT_PRIVILEGES)
     asyncio.run(up(url))
+    servers.execute(url, postgrest.FUNCTIONS)
     with postgrest.serve(url) as api:
         yield api
 

@@ -45,6 +45,18 @@ DEFAULT_PRIVILEGES = """
 """What a Supabase project starts with: everything is granted to everyone."""
 
 
+FUNCTIONS = """
+    CREATE FUNCTION test_echo(payload jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT payload';
+    CREATE FUNCTION test_pick(payload jsonb) RETURNS jsonb LANGUAGE sql AS
+        'SELECT payload -> ''value''';
+    CREATE FUNCTION test_fail(payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS
+        'BEGIN RAISE EXCEPTION ''the prompt was %'', payload USING ERRCODE = ''22012''; END';
+    CREATE FUNCTION test_sleep(payload jsonb) RETURNS jsonb LANGUAGE sql AS
+        'SELECT payload FROM pg_sleep((payload ->> ''seconds'')::float)';
+"""
+"""What tests of connectors call. The API reads the functions once, when it starts."""
+
+
 @dataclass(frozen=True)
 class SupabaseLite:
     """A running API.

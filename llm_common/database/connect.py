@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from functools import lru_cache
 from typing import Any, cast
 
 from .. import settings
@@ -90,7 +92,15 @@ def _from_settings(given: str | None, schema: str | None) -> Database:
     api, key = settings.setting("supabase_url").value, settings.supabase_service_key()
     if not (api and key):
         raise ConfigurationError(NOTHING_SET)
+    return SupabaseDatabase(shared_client(api, key, os.getpid()), schema)
+
+
+@lru_cache(maxsize=4)
+def shared_client(url: str, key: str, _process: int) -> Any:
+    """Return this process's own Supabase client: hosts build ours anew for every request.
+
+    It is the sync one: an async client would belong to the first event loop that used it.
+    """
     from supabase import create_client
 
-    # The sync client: an async one would belong to the first event loop that used it.
-    return SupabaseDatabase(create_client(api, key), schema)
+    return create_client(url, key)

@@ -11,16 +11,8 @@ from supabase import acreate_client, create_client
 
 from llm_common.database import Database, connect
 from llm_common.errors import DatabaseError, InvalidInputError, SchemaError
+from tests import postgrest
 from tests.servers import execute
-
-ECHO = """
-    CREATE FUNCTION test_echo(payload jsonb) RETURNS jsonb LANGUAGE sql AS 'SELECT payload';
-    CREATE FUNCTION test_pick(payload jsonb) RETURNS jsonb LANGUAGE sql AS
-        'SELECT payload -> ''value''';
-    CREATE FUNCTION test_fail(payload jsonb) RETURNS jsonb LANGUAGE plpgsql AS
-        'BEGIN RAISE EXCEPTION ''the prompt was %'', payload USING ERRCODE = ''22012''; END';
-    NOTIFY pgrst, 'reload schema';
-"""
 
 
 class Contract:
@@ -98,7 +90,7 @@ class Contract:
 class TestPostgres(Contract):
     @pytest.fixture
     def url(self, database_url):
-        execute(database_url, ECHO)
+        execute(database_url, postgrest.FUNCTIONS)
         return database_url
 
     @pytest.fixture
@@ -108,23 +100,17 @@ class TestPostgres(Contract):
         await database.aclose()
 
 
-@pytest.fixture(scope="session")
-def api(supabase_lite):
-    execute(supabase_lite.database_url, ECHO)
-    return supabase_lite
-
-
 class TestSupabaseSync(Contract):
     @pytest.fixture
-    def database(self, api):
-        client = create_client(api.url, api.secret_key)
+    def database(self, supabase_lite):
+        client = create_client(supabase_lite.url, supabase_lite.secret_key)
         yield connect(supabase_client=client)
         client.postgrest.session.close()
 
 
 class TestSupabaseAsync(Contract):
     @pytest.fixture
-    async def database(self, api):
-        client = await acreate_client(api.url, api.secret_key)
+    async def database(self, supabase_lite):
+        client = await acreate_client(supabase_lite.url, supabase_lite.secret_key)
         yield connect(db_client=client)
         await client.postgrest.session.aclose()

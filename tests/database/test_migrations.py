@@ -9,7 +9,14 @@ import re
 import pytest
 
 from llm_common.database.migrations import down, read, status, up, verify
-from llm_common.errors import ConfigurationError, DatabaseUnavailableError, MigrationError
+from llm_common.database.migrations import session as sessions
+from llm_common.database.migrations.session import session
+from llm_common.errors import (
+    ConfigurationError,
+    DatabaseError,
+    DatabaseUnavailableError,
+    MigrationError,
+)
 from tests.servers import execute, fetch
 from tests.support import plan
 
@@ -269,3 +276,32 @@ async def test_a_supabase_client_is_not_enough():
 async def test_no_server_is_said_so(tmp_path):
     with pytest.raises(DatabaseUnavailableError, match="can't be reached"):
         await up(f"postgresql://u@/d?host={tmp_path}")
+
+
+@pytest.mark.parametrize("count", range(1, len(read()) + 1))
+async def test_going_back_forgets_what_went(url, count):
+    await up(url)
+    await down(url, to=read()[count - 1].version)
+    assert await verify(url, migrations=read()[:count]) == []
+
+
+async def test_without_its_lock_nothing_runs(url):
+    # So it is behind a transaction pooler, which gives every transaction another server process.
+    async with session(url, "public") as work:
+        with pytest.raises(MigrationError, match="migrate over a direct one"):
+            await work.apply(read()[0])
+    assert fetch(url, OBJECTS) == []
+
+
+async def test_a_migrator_that_never_ends_is_named(url, monkeypatch):
+    monkeypatch.setattr(sessions, "LOCK_WAIT_S", 0.2)
+    async with session(url, "public") as work, work.locked():
+        with pytest.raises(MigrationError, match="another migrator holds the lock"):
+            await up(url)
+
+
+async def test_what_the_server_refuses_is_ours_to_say(url):
+    await up(url)
+    execute(url, "ALTER TABLE llm_migrations RENAME checksum TO sum")
+    with pytest.raises(DatabaseError, match="the migrator failed with SQLSTATE 42703"):
+        await status(url)

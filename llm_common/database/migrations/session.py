@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, LiteralString, cast
 from ...errors import DatabaseUnavailableError, MigrationError
 from ..connect import direct_url
 from ..pool import connect
-from ..postgres import identity
+from ..postgres import identity, translate
 from .files import Migration
 
 if TYPE_CHECKING:
@@ -24,6 +24,15 @@ if TYPE_CHECKING:
 
 RECORD = "INSERT INTO llm_migrations (version, name, checksum) VALUES (%s, %s, %s)"
 FORGET = "DELETE FROM llm_migrations WHERE version = %s"
+FORGET_DROPPED = """
+    DELETE FROM llm_objects WHERE CASE kind
+        WHEN 'function' THEN NOT EXISTS (
+            SELECT FROM pg_proc WHERE proname = name
+            AND pronamespace = quote_ident(current_schema())::regnamespace)
+        WHEN 'column' THEN to_regclass(quote_ident(split_part(name, '.', 1))) IS NULL
+        ELSE to_regclass(quote_ident(name)) IS NULL
+    END
+"""
 
 LOCK_WAIT_S = 60.0
 LOCK_POLL_S = 0.1
@@ -57,8 +66,7 @@ class Session:
 
     async def history(self) -> list[Applied]:
         """Return what has been applied, oldest first; empty for a database without a history."""
-        known = await self.rows("SELECT to_regclass('llm_migrations') IS NOT NULL")
-        if not known[0][0]:
+        if not await self._has("llm_migrations"):
             return []
         return [
             Applied(*row)
@@ -66,6 +74,9 @@ class Session:
                 "SELECT version, name, checksum, applied_at FROM llm_migrations ORDER BY version"
             )
         ]
+
+    async def _has(self, table: str) -> bool:
+        return (await self.rows("SELECT to_regclass(%s) IS NOT NULL", table))[0][0]
 
     async def make_schema(self) -> None:
         """Create the schema unless it is there."""
@@ -95,6 +106,8 @@ class Session:
             # First, because the oldest rollback drops the history itself.
             await self._connection.execute(FORGET, (file.version,))
             await self._execute(file.rollback)
+            if await self._has("llm_objects"):
+                await self._connection.execute(FORGET_DROPPED)
 
     async def _execute(self, sql: str) -> None:
         # The repository's own files, or an installed wheel's: no value is put into them.
@@ -160,7 +173,8 @@ async def session(db: str | None, schema: str) -> AsyncGenerator[Session]:
 
     Raises:
         ConfigurationError: no URL is named, or it can't be read.
-        DatabaseUnavailableError: no connection.
+        DatabaseUnavailableError: no connection, or it was lost.
+        DatabaseError: the database refused a query of ours.
     """
     import psycopg
 
@@ -172,6 +186,8 @@ async def session(db: str | None, schema: str) -> AsyncGenerator[Session]:
         raise DatabaseUnavailableError(f"{where} can't be reached") from error
     try:
         yield Session(connection, schema)
+    except psycopg.Error as error:
+        raise translate(error, "the migrator", where) from error
     finally:
         await connection.close()
 
