@@ -27,6 +27,7 @@ from ..errors import (
     RunError,
 )
 from ..llm_client import LLMClient
+from ..providers import aclose as close_transports
 from ..runs import digest
 from ..testing import CorpusDocument, ProviderServer
 from ..web_search import WebSearchClient
@@ -118,6 +119,7 @@ async def analyze(
         LLMCommonError: nothing could be analysed, or the job can't go on.
     """
     documents = [load_document(path) for path in job.files]
+    _refuse_twins(documents)
     budget = None if job.budget is None else usd(job.budget, "--budget")
     subjects = [_subject(job, document) for document in documents]
     async with _tools(job, subjects, corpus or _corpus(documents), budget) as tools:
@@ -129,6 +131,16 @@ async def analyze(
     if errors and len(errors) == len(done):
         raise errors[0]
     return done
+
+
+def _refuse_twins(documents: Sequence[Document]) -> None:
+    """Refuse two files that are the same unit: they would be one run at work twice."""
+    seen: dict[tuple[str, str], str] = {}
+    for document in documents:
+        key = (document.id, document.text)
+        if key in seen:
+            raise InvalidInputError(f"{document.source} is the same document as {seen[key]}")
+        seen[key] = document.source
 
 
 def _subject(job: Job, document: Document) -> Subject:
@@ -190,6 +202,7 @@ async def _tools(
         yield Tools(costs, AnalysisPipeline(llm, search, costs), job_id, server)
     finally:
         await costs.aclose()
+        await close_transports()
         if server:
             await server.aclose()
 

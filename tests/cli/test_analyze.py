@@ -167,6 +167,14 @@ async def test_a_bad_file_is_one_line_and_nothing_is_sent(
     assert fake.requests == []
 
 
+async def test_the_same_document_twice(cli: Command, bill: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.xml"
+    copy.write_bytes(bill.read_bytes())
+    ended = await cli("analyze", bill, copy, "--offline")
+    assert ended.code == 2
+    assert f"{copy} is the same document as {bill}" in ended.complaint
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
