@@ -124,8 +124,10 @@ async def test_after_kill_9_in_any_step_the_same_command_completes(
         estimated = [row for row in ledger if row[1] == "estimated"]
         assert estimated
         assert {row[0] for row in estimated} == {"estimated"}
-        # Every request has its row, and a finished step was asked for once.
-        assert len(ledger) == len(server.requests)
+        # Every request has its row, and a finished step was asked for once. A search whose
+        # intent was written may not have left the machine: it is charged as estimated all the same.
+        unsent = len(ledger) - len(server.requests)
+        assert 0 <= unsent <= sum(row[2] == "search" for row in estimated)
         asked = Counter(row[2] for row in ledger)
         done = Counter(step for step, _ in finished)
         assert all(asked[step] >= done[step] for step in done)
