@@ -67,19 +67,32 @@ AS $$
     SELECT coalesce(step.output, (SELECT b.content FROM llm_blobs b WHERE b.hash = step.output_hash))
 $$;
 
--- The finished step that answers a request: of the run that is replayed, else by its input.
-CREATE OR REPLACE FUNCTION llm_find_step(payload jsonb, in_project text) RETURNS pipeline_steps
+CREATE OR REPLACE FUNCTION llm_is_recent(moment timestamptz, max_age_s text) RETURNS boolean
+LANGUAGE sql VOLATILE
+SET search_path FROM CURRENT
+AS $$
+    SELECT max_age_s IS NULL OR moment > clock_timestamp() - make_interval(secs => max_age_s::float8)
+$$;
+
+-- The finished step that answers a request: of the run that is replayed, whatever its input was,
+-- else the latest with the same input. A fresh step is looked up in its own run only, so that an
+-- interrupted run does not pay for it again.
+CREATE OR REPLACE FUNCTION llm_find_step(payload jsonb, in_run pipeline_runs) RETURNS pipeline_steps
 LANGUAGE sql STABLE
 SET search_path FROM CURRENT
 AS $$
     SELECT s.* FROM pipeline_steps s
-    WHERE s.project = in_project AND s.step = payload->>'step' AND s.key = payload->>'key' AND s.state = 'done'
-      AND CASE WHEN payload->>'from_run' IS NULL
-          THEN s.input_hash = payload->>'input_hash' AND s.version = (payload->>'version')::int
-          ELSE s.run_id = (payload->>'from_run')::uuid END
-      AND (payload->>'max_age_s' IS NULL
-           OR s.finished_at > clock_timestamp() - make_interval(secs => (payload->>'max_age_s')::float8))
-    ORDER BY s.finished_at DESC LIMIT 1
+    WHERE s.id = coalesce(
+        (SELECT o.id FROM pipeline_steps o
+         WHERE NOT (payload->>'fresh')::boolean AND o.run_id = (payload->>'from_run')::uuid
+           AND o.step = payload->>'step' AND o.key = payload->>'key' AND o.state = 'done'
+           AND llm_is_recent(o.finished_at, payload->>'max_age_s')),
+        (SELECT o.id FROM pipeline_steps o
+         WHERE o.project = in_run.project AND o.step = payload->>'step' AND o.key = payload->>'key'
+           AND o.input_hash = payload->>'input_hash' AND o.version = (payload->>'version')::int
+           AND o.state = 'done' AND (o.run_id = in_run.id OR NOT (payload->>'fresh')::boolean)
+           AND llm_is_recent(o.finished_at, payload->>'max_age_s')
+         ORDER BY o.finished_at DESC LIMIT 1))
 $$;
 
 -- payload: {run_id, fence, step, key, input_hash, version, owner, model, max_age_s, fresh, from_run}
@@ -97,9 +110,7 @@ BEGIN
         RETURN jsonb_build_object('fenced', true);
     END IF;
     SELECT * INTO run FROM pipeline_runs r WHERE r.id = (payload->>'run_id')::uuid;
-    IF NOT coalesce((payload->>'fresh')::boolean, false) THEN
-        old := llm_find_step(payload, run.project);
-    END IF;
+    old := llm_find_step(payload, run);
     INSERT INTO pipeline_steps AS s (run_id, project, step, key, input_hash, version, model, owner, fence,
                                      state, attempt, started_at, finished_at, output, output_hash)
     VALUES (run.id, run.project, payload->>'step', payload->>'key', payload->>'input_hash',
@@ -240,5 +251,5 @@ $$;
 
 SELECT llm_lock_down(
     ARRAY[]::text[],
-    ARRAY['llm_run_start', 'llm_run_holds', 'llm_step_output', 'llm_find_step', 'llm_step_begin',
+    ARRAY['llm_run_start', 'llm_run_holds', 'llm_step_output', 'llm_is_recent', 'llm_find_step', 'llm_step_begin',
           'llm_step_finish', 'llm_run_finish', 'llm_job_record', 'llm_runs', 'llm_job_costs']);

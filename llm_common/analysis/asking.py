@@ -62,8 +62,6 @@ class Paused:
 class StopHereError(Exception):
     """Carries a paused run out of its steps; never reaches a caller."""
 
-    finished_run = True
-
     def __init__(self, paused: Paused) -> None:
         super().__init__(paused.after)
         self.paused = paused

@@ -146,9 +146,7 @@ class AnalysisPipeline(Generic[D, R]):
             await run.finish(
                 "insufficient_evidence", error_class="InsufficientEvidenceError", error_message=thin
             )
-            error = InsufficientEvidenceError(f"too little to analyse: {thin}", run_id=run.id)
-            error.finished_run = True  # type: ignore[attr-defined]
-            raise error
+            raise InsufficientEvidenceError(f"too little to analyse: {thin}", run_id=run.id)
         draft, review = await self._write(asker, sources)
         result = self._preset.assemble(draft, sources, passed=review.passed, run_id=run.id)
         await run.finish(

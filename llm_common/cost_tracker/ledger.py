@@ -108,15 +108,19 @@ class Ledger:
     async def _drain(self, db: Database) -> None:
         """Flush in the background; a task cancelled by the end of its loop flushes once more."""
         try:
-            await self.flush(db)
+            await self._try_flush(db)
         except asyncio.CancelledError:
-            await self.flush(db)
+            await self._try_flush(db)
             raise
+
+    async def _try_flush(self, db: Database) -> None:
+        try:
+            await self.flush(db)
         except DatabaseError as error:
             event("ledger.flush_failed", level=logging.WARNING, error=type(error).__name__)
 
     async def _replay(self, db: Database) -> None:
-        """Settle what dead processes of this machine left behind, once per process."""
+        """Settle what dead processes of this machine left behind, once for each that was found."""
         if self.replayed:
             return
         for path, file in abandoned(self.folder, self.spool.path):
@@ -154,6 +158,8 @@ def _close_all() -> None:
 
 def _forget_all() -> None:
     """A forked child is a new instance: its parent keeps the files and what waits in them."""
+    global _ledgers_guard  # noqa: PLW0603 - another thread may have held it in the parent
+    _ledgers_guard = threading.Lock()
     for ledger in _ledgers.values():
         ledger.spool.forget()
     _ledgers.clear()
@@ -169,8 +175,15 @@ def owner_of(db: Database) -> str:
 
 
 def is_owner_alive(db: Database, owner: str) -> bool | None:
-    """Tell whether an owner still runs; None when it is on another machine and can't be seen."""
+    """Tell whether an owner still runs; None when it is on another machine and can't be seen.
+
+    Whoever finds one dead brings what it left behind to the database, with its next flush.
+    """
     host, _, instance = owner.rpartition(":")
     if host != socket.gethostname():
         return None
-    return is_alive(ledger_for(db).folder, instance)
+    ledger = ledger_for(db)
+    alive = is_alive(ledger.folder, instance)
+    if not alive:
+        ledger.replayed = False
+    return alive

@@ -10,6 +10,7 @@ A line is a CRC-32 in hex, a space and one JSON object: a header `h`, an intent 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -32,15 +33,24 @@ TRUNCATE_ABOVE = 256 * 1024
 
 
 def folder_for(identity: str) -> Path:
-    """Return the folder that holds the spools of one database."""
+    """Return the folder that holds the spools of one database; made if absent, mode 0700.
+
+    Raises:
+        SpoolError: it can't be made.
+    """
     digest = hashlib.sha256(identity.encode()).hexdigest()[:16]
-    path = state_dir() / "spool" / digest
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        path = state_dir() / "spool" / digest
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise SpoolError(
+            f"the spool folder can't be made ({error}): set LLM_COMMON_STATE_DIR to one that can"
+        ) from error
     return path
 
 
 def _frame(record: Row) -> bytes:
-    body = json.dumps(record, separators=(",", ":"), ensure_ascii=False).encode()
+    body = json.dumps(record, separators=(",", ":")).encode()
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
@@ -111,10 +121,18 @@ class Spool:
         frame = _frame({"t": kind, "row": row})
         with self._guard:
             try:
-                self._file.write(frame)
+                self._write(frame)
             except OSError as error:
                 raise SpoolError(f"the spool {self.path} can't be written: {error}") from error
             self._size += len(frame)
+
+    def _write(self, frame: bytes) -> None:
+        """Write all of a frame or nothing: a part of one would spoil the next."""
+        written = self._file.write(frame)
+        if written != len(frame):
+            end = os.fstat(self._file.fileno()).st_size
+            self._file.truncate(end - written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def acknowledged(self) -> None:
         """Empty the file, once everything in it is in the database and it has grown."""
@@ -148,8 +166,11 @@ def is_alive(folder: Path, instance: str) -> bool:
 
 
 def abandoned(folder: Path, own: Path) -> Iterator[tuple[Path, IO[bytes]]]:
-    """Yield the locked, open files of dead processes; the caller unlinks what it has replayed."""
-    for path in sorted(folder.glob("*.spool")):
+    """Yield the locked, open files of dead processes; the caller unlinks what it has replayed.
+
+    Such a file is renamed first: its lock is now the replayer's and says nothing of its owner.
+    """
+    for path in sorted(folder.glob("*.spool")) + sorted(folder.glob("*.dead")):
         if path == own:
             continue
         try:
@@ -159,4 +180,4 @@ def abandoned(folder: Path, own: Path) -> Iterator[tuple[Path, IO[bytes]]]:
         with file:
             # Another starter may have replayed and unlinked it between our open and our lock.
             if _try_lock(file) and path.exists():
-                yield path, file
+                yield path.rename(path.with_suffix(".dead")), file

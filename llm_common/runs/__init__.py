@@ -1,7 +1,8 @@
 """Durable runs: steps with stored results, resumed across processes."""
 
 from .canonical import canonical, digest
-from .run import Replay, Run, Unit, find_completed, find_runs, open_run
+from .opening import find_completed, find_runs, open_run
+from .run import Replay, Run, Unit
 
 __all__ = [
     "Replay",

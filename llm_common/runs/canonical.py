@@ -66,4 +66,9 @@ def canonical(value: Any) -> str:
 
 def digest(value: Any) -> str:
     """Return the SHA-256, in hex, of the canonical JSON and its version."""
-    return hashlib.sha256(f"{VERSION}:{canonical(value)}".encode()).hexdigest()
+    return hashlib.sha256(b"%d:%s" % (VERSION, encoded(value))).hexdigest()
+
+
+def encoded(value: Any) -> bytes:
+    """Return the canonical JSON in UTF-8; the lone surrogates of scraped text pass."""
+    return canonical(value).encode("utf-8", "surrogatepass")

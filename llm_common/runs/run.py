@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
-from uuid import uuid4
 
 from ..context import labels
-from ..cost_tracker import is_owner_alive, owner_of
 from ..database import Database
-from ..errors import (
-    DuplicateStepError,
-    FencedError,
-    InvalidInputError,
-    LLMCommonError,
-    RunBusyError,
-)
-from .canonical import canonical, digest, plain
+from ..errors import DatabaseError, DuplicateStepError, FencedError
+from ..telemetry import event
+from .canonical import digest, encoded, plain
 
 INLINE_BYTES = 64 * 1024
 """Outputs over this size go to the content-addressed table."""
-
-STALE_AFTER_S = 900.0
-"""Silence after which an owner on another machine is given up; on this one its lock tells."""
 
 StepFunction = Callable[..., Awaitable[Any]]
 
@@ -69,6 +59,7 @@ class Run:
         status: as it was when the run was opened; ``completed`` means there is nothing to do.
         stored: the analysis and review of a completed run.
         executed: step and key of what this execution really ran.
+        is_finished: whether `finish` has set a status, or there was nothing to do.
     """
 
     def __init__(self, db: Database, answer: Mapping[str, Any], owner: str, replay: Replay) -> None:
@@ -76,6 +67,7 @@ class Run:
         self.status: str = answer["status"]
         self.stored: Any = answer["analysis_json"]
         self.executed: list[tuple[str, str]] = []
+        self.is_finished = self.status == "completed"
         self._db = db
         self._fence: int = answer["fence"]
         self._owner = owner
@@ -124,7 +116,7 @@ class Run:
                 "version": version,
                 "owner": self._owner,
                 "model": model,
-                "max_age_s": max_age.total_seconds() if max_age else None,
+                "max_age_s": None if max_age is None else max_age.total_seconds(),
                 "fresh": name in self._replay.fresh,
                 "from_run": self._replay.from_run,
             },
@@ -145,6 +137,7 @@ class Run:
     async def finish(self, status: str, **columns: Any) -> None:
         """Set the status and the result columns of the run."""
         await self._call("llm_run_finish", {"status": status, **plain(columns)})
+        self.is_finished = True
 
     async def _execute(
         self, name: str, key: str, fn: StepFunction, inputs: Mapping[str, Any]
@@ -152,18 +145,12 @@ class Run:
         try:
             with labels(run_id=self.id, step=name):
                 output = plain(await fn(**inputs))
+            size = len(encoded(output))
         except BaseException as error:
-            failed = {
-                "step": name,
-                "key": key,
-                "state": "failed",
-                "error_class": type(error).__name__,
-            }
-            # A cancelled task may still tell the database, once.
-            await asyncio.shield(self._call("llm_step_finish", failed))
+            failed = {"state": "failed", "error_class": type(error).__name__}
+            await note(self._call("llm_step_finish", {"step": name, "key": key, **failed}))
             raise
-        text = canonical(output)
-        large = digest(output) if len(text.encode()) > INLINE_BYTES else None
+        large = digest(output) if size > INLINE_BYTES else None
         done = {"step": name, "key": key, "state": "done", "output": output, "output_hash": large}
         return (await self._call("llm_step_finish", done))["output"]
 
@@ -174,91 +161,12 @@ class Run:
         return answer
 
 
-@asynccontextmanager
-async def open_run(db: Database, unit: Unit, replay: Replay | None = None) -> AsyncGenerator[Run]:
-    """Start a unit's run, or take up the one there is: across processes, one unit is one row.
+async def note(call: Awaitable[Any]) -> None:
+    """Write down how something failed; that this fails as well must not hide the first error.
 
-    A block that ends in an error leaves the run ``failed`` (``cancelled`` when it was cancelled)
-    with the error's class; the next `open_run` of the unit goes on where it stopped.
-
-    Raises:
-        RunBusyError: a living process is at it.
-        SchemaError: the database is not migrated.
+    A task that is being cancelled may still tell the database, once.
     """
-    replay = replay or Replay()
-    owner = owner_of(db)
-    run = Run(db, await _start(db, unit, owner, replay), owner, replay)
-    with labels(run_id=run.id, project=unit.project, job_id=unit.job_id):
-        try:
-            yield run
-        except FencedError:
-            raise
-        except BaseException as error:
-            if not getattr(error, "finished_run", False):
-                await asyncio.shield(run.finish(**_ending(error)))
-            raise
-
-
-def _ending(error: BaseException) -> dict[str, Any]:
-    """Name an error in the run's row; only messages of our own are kept, which hold no secrets."""
-    cancelled = isinstance(error, (asyncio.CancelledError, KeyboardInterrupt))
-    return {
-        "status": "cancelled" if cancelled else "failed",
-        "error_class": type(error).__name__,
-        "error_message": str(error) if isinstance(error, LLMCommonError) else None,
-    }
-
-
-async def find_runs(db: Database, project: str, **wanted: str | int | None) -> list[dict[str, Any]]:
-    """Return stored runs with their steps and costs, newest first.
-
-    Args:
-        wanted: any of `run_id` (or its first characters), `job_id`, `pipeline`, `unit_key`,
-            `input_hash` and `limit` (50).
-    """
-    return (await db.call("llm_runs", {"project": project, **wanted}))["runs"]
-
-
-async def find_completed(db: Database, unit: Unit) -> dict[str, Any] | None:
-    """Return the completed run of a unit with the same inputs, if there is one."""
-    same = {"pipeline": unit.pipeline, "unit_key": unit.unit_key, "input_hash": _identity(unit)}
-    runs = await find_runs(db, unit.project, **same)
-    return next((run for run in runs if run["status"] == "completed"), None)
-
-
-def _identity(unit: Unit, replay: Replay | None = None) -> str:
-    replay = replay or Replay()
-    return digest([unit.inputs, replay.from_run, sorted(replay.fresh)])
-
-
-async def _start(db: Database, unit: Unit, owner: str, replay: Replay) -> dict[str, Any]:
-    """Open the run; take it over from an owner that is dead."""
-    if not unit.unit_key:
-        raise InvalidInputError("a run needs the key of its unit, such as a bill's id")
-    payload = {
-        "run_id": str(uuid4()),
-        "project": unit.project,
-        "pipeline": unit.pipeline,
-        "unit_key": unit.unit_key,
-        "input_hash": _identity(unit, replay),
-        "job_id": unit.job_id,
-        "options": plain({"replay_from": replay.from_run, "fresh": sorted(replay.fresh)}),
-        "owner": owner,
-        "stale_after_s": STALE_AFTER_S,
-        "columns": dict(unit.columns),
-    }
-    answer = await db.call("llm_run_start", payload)
-    if answer.get("busy"):
-        alive = is_owner_alive(db, answer["owner"])
-        if alive or (alive is None and not answer["stale"]):
-            raise RunBusyError(
-                f"run {answer['run_id']} of {unit.unit_key} is being worked on by another process",
-                run_id=answer["run_id"],
-            )
-        answer = await db.call("llm_run_start", {**payload, "take_over": answer["owner"]})
-        if answer.get("busy"):
-            raise RunBusyError(
-                f"run {answer['run_id']} was taken over by another process",
-                run_id=answer["run_id"],
-            )
-    return answer
+    try:
+        await asyncio.shield(call)
+    except (DatabaseError, FencedError) as error:
+        event("run.not_noted", level=logging.WARNING, error=type(error).__name__)
