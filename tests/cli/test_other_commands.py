@@ -57,7 +57,13 @@ async def test_migrate(state: Path, empty_url: str) -> None:
     assert "--to VERSION, or --all" in (await cli("migrate", "down", "--yes")).complaint
     assert "pass --yes" in (await cli("migrate", "down", "--all")).complaint
     assert (await cli("migrate", "verify")).code == 0
+    first = (await cli("migrate", "status", "--json")).json[0]["version"]
+    assert "took back" in (await cli("migrate", "down", "--to", first, "--yes")).out
+    states = [m["state"] for m in (await cli("migrate", "status", "--json")).json]
+    assert states == ["applied", *["pending"] * (len(states) - 1)]
+    await cli("migrate", "up")
     assert "took back" in (await cli("migrate", "down", "--all", "--yes")).out
+    assert {m["state"] for m in (await cli("migrate", "status", "--json")).json} == {"pending"}
     damaged = await cli("migrate", "verify")
     assert damaged.code == 2
 
