@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -62,11 +62,11 @@ async def supabase(target: tuple[str, str | SupabaseLite]) -> AsyncIterator[Any]
 
 
 @pytest.fixture
-def project(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def project(monkeypatch: pytest.MonkeyPatch) -> str:
     """A project of the test's own: the database behind the API is shared."""
     name = f"contract-{uuid4()}"
     monkeypatch.setenv("LLM_COMMON_PROJECT", name)
-    yield name
+    return name
 
 
 async def test_the_calls_that_hosts_write(

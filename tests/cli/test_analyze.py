@@ -47,7 +47,8 @@ async def test_all_bills_and_the_sum_of_the_ledger_is_the_invoice(
         assert all(e["verdict"] == "verified" for i in impacts for e in i["evidence"])
     ((total, unpriced, attempts),) = rows(
         database_url,
-        "SELECT sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL), count(*) FROM cost_tracking",
+        "SELECT sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL), count(*)"
+        " FROM cost_tracking",
     )
     assert total == Decimal(ended.json["invoice_usd"]) == Decimal(ended.json["cost_usd"]) > 0
     assert (unpriced, attempts) == (0, sum(int(c["calls"]) for c in ended.json["costs"]))

@@ -61,6 +61,7 @@ async def test_migrate(state: Path, empty_url: str) -> None:
     assert "took back" in (await cli("migrate", "down", "--to", first, "--yes")).out
     states = [m["state"] for m in (await cli("migrate", "status", "--json")).json]
     assert states == ["applied", *["pending"] * (len(states) - 1)]
+    await cli("migrate", "up")
     assert "took back" in (await cli("migrate", "down", "--all", "--yes")).out
     assert {m["state"] for m in (await cli("migrate", "status", "--json")).json} == {"pending"}
     damaged = await cli("migrate", "verify")
