@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from dataclasses import replace as changed
 from typing import Any
 from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from ..context import labels
 from ..cost_tracker import is_owner_alive, owner_of
@@ -36,9 +37,8 @@ async def open_run(db: Database, unit: Unit, replay: Replay | None = None) -> As
     if not unit.unit_key:
         raise InvalidInputError("a run needs the key of its unit, such as a bill's id")
     replay = await _found(db, unit.project, replay or Replay())
-    with _at_work(db, unit, replay) as is_first:
-        owner = owner_of(db)
-        run = Run(db, await _start(db, unit, replay, is_first=is_first), owner, replay)
+    async with _opened(db, unit, replay) as answer:
+        run = Run(db, answer, owner_of(db), replay)
         with labels(run_id=run.id, project=unit.project, job_id=unit.job_id):
             try:
                 yield run
@@ -80,24 +80,26 @@ async def _found(db: Database, project: str, replay: Replay) -> Replay:
     return changed(replay, from_run=runs[0]["id"])
 
 
-_working: set[tuple[str, ...]] = set()
+_open: set[tuple[str, ...]] = set()
+_doors: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
 
 
-@contextmanager
-def _at_work(db: Database, unit: Unit, replay: Replay) -> Generator[bool]:
-    """Mark a run as open in this process; yield whether it was not before.
+@asynccontextmanager
+async def _opened(db: Database, unit: Unit, replay: Replay) -> AsyncGenerator[dict[str, Any]]:
+    """Open the run's row, one caller of this process at a time.
 
     A run that names this process as its owner, but that is not open here, is one whose end could
     not be written down. Nobody else would ever take it over.
     """
     key = (db.identity, unit.project, unit.pipeline, unit.unit_key, _identity(unit, replay))
-    is_first = key not in _working
-    _working.add(key)
+    door = _doors.setdefault((asyncio.get_running_loop(), *key), asyncio.Lock())
+    async with door:
+        answer = await _start(db, unit, replay, is_first=key not in _open)
+        _open.add(key)
     try:
-        yield is_first
+        yield answer
     finally:
-        if is_first:
-            _working.discard(key)
+        _open.discard(key)
 
 
 def _ending(error: BaseException) -> dict[str, Any]:
