@@ -142,7 +142,7 @@ class WebSearchClient:
         async def produce() -> list[Any]:
             return [result.model_dump(mode="json") for result in await self._pay(wanted)]
 
-        cached = await self._cache_of().get(_cache_key(about), about, produce)
+        cached = await self._cache_of().get(cache_key(about), about, produce)
         # A copy, because `raw` can be changed by whoever gets it.
         return [SearchResult.model_validate(result) for result in copy.deepcopy(cached.value)]
 
@@ -234,7 +234,7 @@ def _is_on(url: str, domains: Sequence[str]) -> bool:
     return any(f".{host}".endswith(f".{domain}") for domain in domains)
 
 
-def _cache_key(about: dict[str, Any]) -> str:
+def cache_key(about: dict[str, Any]) -> str:
     """Hash everything that decides the answer; the order of words, quotes and numbers stay."""
     normal = _SPACE.sub(" ", unicodedata.normalize("NFKC", about["query"])).strip().casefold()
     parts = json.dumps({**about, "query": normal, "v": KEY_VERSION}, sort_keys=True)
