@@ -7,14 +7,17 @@ Only answers are kept: a failure is raised and forgotten.
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict, defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 from uuid import uuid4
 
 from .database import Database
+from .errors import DatabaseError
+from .telemetry import event
 
 Layer = Literal["memory", "database", "none"]
 Produce = Callable[[], Awaitable[list[Any]]]
@@ -24,14 +27,31 @@ EMPTY_TTL_S = 60.0
 """How long an empty answer is kept: what is not found today may be tomorrow."""
 POLL_S = 0.05
 LONGEST_POLL_S = 0.5
+HITS_BATCH = 1_000
+"""So many keys with hits in memory are counted in the database without being asked to."""
+
+_memory_hits: defaultdict[str, Counter[str]] = defaultdict(Counter)
+"""By database: the hits of this process that the database does not know of yet."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cached:
-    """An answer and the layer that had it; `none` means it was produced."""
+    """An answer and the layer that had it; `none` means it was produced. Not to be changed."""
 
     value: list[Any]
     layer: Layer
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """By what name this process holds leases, and whether another name is of a living one.
+
+    Attributes:
+        is_alive: None where that can't be seen, such as on another machine.
+    """
+
+    name: str
+    is_alive: Callable[[str], bool | None]
 
 
 def is_fresh(kept_at: float, ttl_s: float, now: float) -> bool:
@@ -45,19 +65,26 @@ class LeaseCache:
     Args:
         memory_ttl_s: seconds that this process keeps an answer.
         database_ttl_s: seconds that the database keeps it.
-        lease_s: seconds after which a producer that was not heard of is given up.
+        lease_s: seconds after which a producer that can't be seen is given up; one that is seen
+            to be dead is given up at once.
     """
 
     def __init__(
-        self, db: Database, *, memory_ttl_s: float, database_ttl_s: float, lease_s: float
+        self,
+        db: Database,
+        owner: Owner,
+        *,
+        memory_ttl_s: float,
+        database_ttl_s: float,
+        lease_s: float,
     ) -> None:
         self._db = db
+        self._owner = owner
         self._memory_ttl_s = memory_ttl_s
         self._database_ttl_s = database_ttl_s
         self._lease_s = lease_s
         self._memory: OrderedDict[str, tuple[float, list[Any]]] = OrderedDict()
         self._flights: dict[tuple[int, str], asyncio.Future[Cached]] = {}
-        self._memory_hits: dict[str, int] = {}
 
     async def get(self, key: str, about: Mapping[str, Any], produce: Produce) -> Cached:
         """Return what is kept under `key`, else produce it once and keep it.
@@ -84,34 +111,54 @@ class LeaseCache:
         self._count(key)
         return Cached(cached.value, "memory")
 
-    def take_memory_hits(self) -> dict[str, int]:
-        """Return, and forget, how often memory answered each key."""
-        hits, self._memory_hits = self._memory_hits, {}
-        return hits
+    async def stats(self, project: str) -> dict[str, int]:
+        """Tell the database what memory answered, and return its counts for a project."""
+        hits = _memory_hits.pop(self._db.identity, Counter())
+        question = {"project": project, "memory_hits": hits}
+        try:
+            return await self._db.call("llm_search_stats", question)
+        except BaseException:
+            _memory_hits[self._db.identity].update(hits)
+            raise
 
     def _count(self, key: str) -> None:
-        self._memory_hits[key] = self._memory_hits.get(key, 0) + 1
+        _memory_hits[self._db.identity][key] += 1
 
     async def _from_database(self, key: str, about: Mapping[str, Any], produce: Produce) -> Cached:
-        owner, pause_s = str(uuid4()), POLL_S
-        claim = {**about, "cache_key": key, "owner": owner, "lease_s": self._lease_s}
-        while (answer := await self._db.call("llm_search_claim", claim))["state"] == "wait":
-            await asyncio.sleep(pause_s)
-            pause_s = min(pause_s * 1.5, LONGEST_POLL_S)
+        if len(_memory_hits[self._db.identity]) >= HITS_BATCH:
+            await self.stats(about["project"])
+        lease = {"cache_key": key, "owner": f"{self._owner.name}/{uuid4()}"}
+        answer = await self._claim({**about, **lease, "lease_s": self._lease_s})
         if answer["state"] == "hit":
             return self._keep(key, answer["results"], "database")
         try:
             value = await produce()
         except BaseException:
-            await asyncio.shield(
-                self._db.call("llm_search_release", {"cache_key": key, "owner": owner})
-            )
+            await asyncio.shield(self._tell("llm_search_release", lease))
             raise
         ttl_s = self._database_ttl_s if value else min(EMPTY_TTL_S, self._database_ttl_s)
-        await self._db.call(
-            "llm_search_fill", {"cache_key": key, "owner": owner, "results": value, "ttl_s": ttl_s}
-        )
+        await self._tell("llm_search_fill", {**lease, "results": value, "ttl_s": ttl_s})
         return self._keep(key, value, "none")
+
+    async def _tell(self, function: str, payload: Mapping[str, Any]) -> None:
+        """Tell the database how a flight ended; if it is away, the caller still gets his answer."""
+        try:
+            await self._db.call(function, payload)
+        except DatabaseError as error:
+            event("search.not_kept", level=logging.WARNING, error=type(error).__name__)
+
+    async def _claim(self, claim: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a stored answer or the lease; wait while another that lives has it."""
+        pause_s, dead = POLL_S, None
+        while True:
+            answer = await self._db.call("llm_search_claim", {**claim, "take_over": dead})
+            if answer["state"] != "wait":
+                return answer
+            holder, _, _ = answer["lease_owner"].partition("/")
+            dead = answer["lease_owner"] if self._owner.is_alive(holder) is False else None
+            if dead is None:
+                await asyncio.sleep(pause_s)
+                pause_s = min(pause_s * 1.5, LONGEST_POLL_S)
 
     def _keep(self, key: str, value: list[Any], layer: Layer) -> Cached:
         if value:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import os
 import re
 import unicodedata
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, TypedDict, Unpack
+from urllib.parse import urlsplit
 
-from .cache import LeaseCache
+from .cache import LeaseCache, Owner
 from .calls import Answer, Operation, Target, attempt, operate
 from .context import current
-from .cost_tracker import CostTracker, Kind
+from .cost_tracker import CostTracker, Kind, is_owner_alive, owner_of
 from .errors import ConfigurationError, InvalidInputError, MissingKeyError
 from .pricing import price_of, upper_bound_nano
 from .routing import Policy
@@ -35,6 +38,7 @@ MOST_RESULTS = 50
 TIMEOUT_S = 30.0
 POLICY = Policy(max_attempts=3, wall_time_s=60.0)
 _SPACE = re.compile(r"\s+")
+_HOST = re.compile(r"[^\s/:@]+\.[^\s/:@]+")
 
 
 class CacheStats(TypedDict):
@@ -138,16 +142,17 @@ class WebSearchClient:
         async def produce() -> list[Any]:
             return [result.model_dump(mode="json") for result in await self._pay(wanted)]
 
-        cached = await self._cache_of().get(_cache_key(about), about, produce)
-        return [SearchResult.model_validate(result) for result in cached.value]
+        cached = await self._cache_of().get(cache_key(about), about, produce)
+        # A copy, because `raw` can be changed by whoever gets it.
+        return [SearchResult.model_validate(result) for result in copy.deepcopy(cached.value)]
 
     async def get_cache_stats(self) -> CacheStats:
-        """Count how the searches of this project were answered, over all processes."""
+        """Count how the searches of this project were answered, over all processes.
+
+        What the memory of another process answered is counted once that process asks, too.
+        """
         await self.cost_tracker.flush()
-        hits = self._cache_of().take_memory_hits()
-        counted = await self.cost_tracker.db.call(
-            "llm_search_stats", {"project": self._project(), "memory_hits": hits}
-        )
+        counted = await self._cache_of().stats(self._project())
         total = counted["cache_hits"] + counted["paid"]
         return CacheStats(
             total_searches=total,
@@ -163,8 +168,10 @@ class WebSearchClient:
     def _cache_of(self) -> LeaseCache:
         if self._cache is None:
             memory_ttl, db_ttl = self._ttls
+            db = self.cost_tracker.db
             self._cache = LeaseCache(
-                self.cost_tracker.db,
+                db,
+                Owner(owner_of(db), partial(is_owner_alive, db)),
                 memory_ttl_s=memory_ttl,
                 database_ttl_s=db_ttl,
                 lease_s=POLICY.wall_time_s + TIMEOUT_S,
@@ -186,7 +193,8 @@ class WebSearchClient:
         op = Operation(self.cost_tracker, current(), engine.product, TIMEOUT_S, "search")
 
         async def send() -> Answer[list[SearchResult]]:
-            return Answer(await engine.search(query, endpoint, timeout_s=TIMEOUT_S))
+            results = await engine.search(query, endpoint, timeout_s=TIMEOUT_S)
+            return Answer(_wanted(results, query))
 
         async def try_one(_: SearchEngine, kind: Kind) -> list[SearchResult]:
             return (await attempt(op, target, kind, send)).value
@@ -206,10 +214,27 @@ def _query(
         raise InvalidInputError(f"recency must be one of {', '.join(RECENCIES)}, not {recency!r}")
     if isinstance(domains, str):
         raise InvalidInputError("domains must be a list of hosts, not one text")
-    return SearchQuery(text, count, tuple(domains or ()), recency)
+    hosts = tuple(domain.strip().lower() for domain in domains or ())
+    if odd := [host for host in hosts if not _HOST.fullmatch(host)]:
+        raise InvalidInputError(f"domains must be hosts such as leg.ca.gov, not {odd[0]!r}")
+    return SearchQuery(text, count, hosts, recency)
 
 
-def _cache_key(about: dict[str, Any]) -> str:
+def _wanted(results: Sequence[SearchResult], query: SearchQuery) -> list[SearchResult]:
+    """Hold an engine to the count and the domains that it was asked for."""
+    kept = [r for r in results if not query.domains or _is_on(r.url, query.domains)]
+    return kept[: query.count]
+
+
+def _is_on(url: str, domains: Sequence[str]) -> bool:
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:
+        return False
+    return any(f".{host}".endswith(f".{domain}") for domain in domains)
+
+
+def cache_key(about: dict[str, Any]) -> str:
     """Hash everything that decides the answer; the order of words, quotes and numbers stay."""
     normal = _SPACE.sub(" ", unicodedata.normalize("NFKC", about["query"])).strip().casefold()
     parts = json.dumps({**about, "query": normal, "v": KEY_VERSION}, sort_keys=True)
@@ -221,8 +246,10 @@ def _endpoint(engine: SearchEngine, api_key: str | None, base_url: str | None) -
     url = base_url or os.environ.get(f"{name}_BASE_URL") or engine.default_base_url
     if not url:
         raise ConfigurationError(f"{engine.name} has no endpoint: set {name}_BASE_URL")
+    if not url.startswith(("http://", "https://")):
+        raise ConfigurationError(f"{name}_BASE_URL must begin with https:// or http://")
     variable = f"{name}_API_KEY"
     key = api_key or os.environ.get(variable)
     if not key:
         raise MissingKeyError(f"no key for {engine.name}: pass api_key=… or set {variable}")
-    return Endpoint(url, "argument" if api_key else variable, key)
+    return Endpoint(url, "argument" if api_key else variable, key.strip())

@@ -147,8 +147,8 @@ BEGIN
     -- The first limit, in the caller's order, that the bound does not fit.
     SELECT jsonb_build_object(
                'granted', false, 'scope', c.scope, 'scope_id', c.scope_id, 'window', c.window_kind,
-               'limit_usd', l.limit_usd::text, 'spent_usd', c.spent_usd::text,
-               'held_usd', (c.held_nano / 1e9::numeric)::text)
+               'limit_usd', trim_scale(l.limit_usd)::text, 'spent_usd', trim_scale(c.spent_usd)::text,
+               'held_usd', trim_scale(c.held_nano / 1e9::numeric)::text)
     INTO answer
     FROM llm_request_counters(request) l
     JOIN llm_budget_counters c USING (project, scope, scope_id, window_kind, window_start)
@@ -354,8 +354,9 @@ SET search_path FROM CURRENT
 AS $$
     SELECT jsonb_build_object('today', llm_today(payload->>'project'), 'budgets', coalesce(jsonb_agg(jsonb_build_object(
         'scope', c.scope, 'scope_id', c.scope_id, 'window', c.window_kind,
-        'window_start', c.window_start, 'limit_usd', c.limit_usd::text,
-        'spent_usd', c.spent_usd::text, 'held_usd', (c.held_nano / 1e9::numeric)::text)
+        'window_start', c.window_start, 'limit_usd', trim_scale(c.limit_usd)::text,
+        'spent_usd', trim_scale(c.spent_usd)::text,
+        'held_usd', trim_scale(c.held_nano / 1e9::numeric)::text)
         ORDER BY c.scope, c.scope_id, c.window_kind), '[]'))
     FROM llm_budget_counters c
     WHERE c.project = payload->>'project'

@@ -1,8 +1,9 @@
 -- The search cache: one paid search per query, however many ask at once. A lease row is the single
 -- flight, because advisory locks cross neither PostgREST nor transaction poolers.
 
--- payload: {cache_key, project, query, engine, params, owner, lease_s}
--- answer: {state: 'hit', results, cached_at} | {state: 'yours'} | {state: 'wait', lease_until}
+-- payload: {cache_key, project, query, engine, params, owner, lease_s, take_over}
+-- answer: {state: 'hit', results, cached_at} | {state: 'yours'} | {state: 'wait', lease_owner, lease_until}
+-- `take_over` names a dead owner whose lease the caller replaces.
 CREATE OR REPLACE FUNCTION llm_search_claim(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
@@ -22,8 +23,10 @@ BEGIN
         WHERE c.cache_key = entry.cache_key;
         RETURN jsonb_build_object('state', 'hit', 'results', entry.results, 'cached_at', entry.cached_at);
     END IF;
-    IF entry.lease_until > now_at AND entry.lease_owner <> payload->>'owner' THEN
-        RETURN jsonb_build_object('state', 'wait', 'lease_until', entry.lease_until);
+    IF entry.lease_until > now_at AND entry.lease_owner <> payload->>'owner'
+       AND entry.lease_owner IS DISTINCT FROM payload->>'take_over' THEN
+        RETURN jsonb_build_object('state', 'wait', 'lease_owner', entry.lease_owner,
+                                  'lease_until', entry.lease_until);
     END IF;
     UPDATE web_search_cache c
     SET state = 'leased', lease_owner = payload->>'owner',
@@ -71,6 +74,10 @@ LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
 AS $$
 BEGIN
+    -- In one order: two processes that count the same keys must not wait for each other.
+    PERFORM FROM web_search_cache c
+    WHERE c.cache_key IN (SELECT jsonb_object_keys(coalesce(payload->'memory_hits', '{}')))
+    ORDER BY c.cache_key FOR UPDATE;
     UPDATE web_search_cache c
     SET hit_count = coalesce(c.hit_count, 0) + h.value::int, last_hit_at = clock_timestamp()
     FROM jsonb_each_text(coalesce(payload->'memory_hits', '{}')) h

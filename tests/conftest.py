@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from llm_common.cost_tracker import CostTracker
 from llm_common.database import Database, connect
 from llm_common.database.migrations import up
 from llm_common.search import http as search_http
-from llm_common.testing import ProviderServer
+from llm_common.testing import CorpusDocument, ProviderServer
 from tests import postgrest, servers
 from tests.postgrest import SupabaseLite
 from tests.servers import Server
@@ -102,9 +102,17 @@ async def db(database_url: str) -> AsyncIterator[Database]:
 
 
 @pytest.fixture
-async def fake(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[ProviderServer]:
+def corpus() -> Sequence[CorpusDocument]:
+    """What searches can find; folders of tests have their own."""
+    return ()
+
+
+@pytest.fixture
+async def fake(
+    monkeypatch: pytest.MonkeyPatch, corpus: Sequence[CorpusDocument]
+) -> AsyncIterator[ProviderServer]:
     """Every provider and engine, on loopback, with the environment pointing there."""
-    async with ProviderServer() as running:
+    async with ProviderServer(corpus) as running:
         for name, value in running.environment().items():
             monkeypatch.setenv(name, value)
         yield running

@@ -52,7 +52,7 @@ async def post_json(
 
     try:
         response = await _client().post(url, headers=headers, json=body, timeout=timeout_s)
-    except httpx.ConnectError:
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
         raise ProviderUnavailableError(f"{engine} can't be reached", provider=engine) from None
     except httpx.TimeoutException:
         raise ProviderTimeoutError(f"{engine} gave no answer in time", provider=engine) from None

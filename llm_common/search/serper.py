@@ -21,11 +21,7 @@ class SerperSearch:
         self, query: SearchQuery, endpoint: Endpoint, *, timeout_s: float
     ) -> list[SearchResult]:
         """Search; see `SearchEngine.search`."""
-        sites = " OR ".join(f"site:{domain}" for domain in query.domains)
-        body: dict[str, Any] = {
-            "q": f"{query.query} ({sites})" if sites else query.query,
-            "num": query.count,
-        }
+        body: dict[str, Any] = {"q": _on_sites(query), "num": query.count}
         if query.recency:
             body["tbs"] = _RECENCY[query.recency]
         headers = {"X-API-KEY": endpoint.key}
@@ -35,12 +31,19 @@ class SerperSearch:
         return [_result(rank, r) for rank, r in enumerate(results, 1)]
 
 
+def _on_sites(query: SearchQuery) -> str:
+    sites = " OR ".join(f"site:{domain}" for domain in query.domains)
+    if not sites:
+        return query.query
+    return f"{query.query} ({sites})" if len(query.domains) > 1 else f"{query.query} {sites}"
+
+
 def _result(rank: int, raw: dict[str, Any]) -> SearchResult:
     return SearchResult(
         title=str(raw.get("title") or raw["link"]),
         url=str(raw["link"]),
         snippet=str(raw.get("snippet") or ""),
-        published_date=raw.get("date") or None,
+        published_date=str(raw.get("date") or "") or None,
         engine="serper",
         rank=rank,
         raw=raw,

@@ -48,7 +48,7 @@ class ZaiSearch:
             url=str(raw["link"]),
             snippet=content[:300],
             content=content or None,
-            published_date=raw.get("publish_date") or None,
+            published_date=str(raw.get("publish_date") or "") or None,
             engine=self.name,
             rank=rank,
             raw=raw,
