@@ -22,6 +22,7 @@ from typing import Any
 import pytest
 import typer
 
+from llm_common import errors
 from llm_common.cli.app import app
 from llm_common.testing import ProviderServer
 from tests.postgrest import SupabaseLite
@@ -84,8 +85,11 @@ async def run(block: Block, namespace: dict[str, Any]) -> None:
         await asyncio.to_thread(exec, code, namespace)
 
 
-async def run_page(page: Path, folder: Path) -> None:
-    """Run the blocks of a page, close what they leave open, then run its test files."""
+async def run_page(page: Path, folder: Path) -> dict[str, Any]:
+    """Run the blocks of a page, close what they leave open, then run its test files.
+
+    Returns the names that the page has given.
+    """
     namespace: dict[str, Any] = {"__name__": "__main__"}
     files = [block for block in blocks(page, "python") if block.file_name]
     try:
@@ -100,6 +104,7 @@ async def run_page(page: Path, folder: Path) -> None:
         (folder / str(block.file_name)).write_text(block.code)
     if files:
         await asyncio.to_thread(run_pytest, folder)
+    return namespace
 
 
 def run_pytest(folder: Path) -> None:
@@ -137,7 +142,8 @@ async def test_the_python_for_supabase_runs(
 ) -> None:
     monkeypatch.setenv("SUPABASE_URL", supabase_lite.url)
     monkeypatch.setenv("SUPABASE_SERVICE_ROLE_KEY", supabase_lite.secret_key)
-    await run_page(REPOSITORY / SUPABASE_PAGE, folder)
+    names = await run_page(REPOSITORY / SUPABASE_PAGE, folder)
+    names["supabase"].postgrest.session.close()
 
 
 def commands() -> Iterator[tuple[str, str]]:
@@ -159,3 +165,24 @@ def test_a_command_exists_with_its_options(page: str, line: str) -> None:
     known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
     assert {word for word in words if word.startswith("-")} <= known
     assert not (words and hasattr(command, "commands")), f"no command {words[0]}"
+
+
+def test_the_help_texts_are_the_commands_own() -> None:
+    """After a change: `make help`."""
+    check = [sys.executable, REPOSITORY / "scripts" / "cli_help.py", "--check"]
+    assert subprocess.run(check, check=False).returncode == 0, "docs/cli.md: run make help"
+
+
+def test_every_command_has_its_help_on_the_page() -> None:
+    def names(command: Any, above: str = "") -> Iterator[str]:
+        for name, below in getattr(command, "commands", {}).items():
+            yield above + name
+            yield from names(below, f"{above}{name} ")
+
+    page = (REPOSITORY / "docs" / "cli.md").read_text(encoding="utf-8")
+    assert set(names(typer.main.get_command(app))) == set(re.findall(r"<!-- help: (.+) -->", page))
+
+
+def test_the_tree_of_errors_is_the_library_s_own() -> None:
+    (tree,) = blocks(REPOSITORY / "docs" / "reference" / "errors.md", "text")
+    assert tree.code.strip() in str(errors.__doc__)
