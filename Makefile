@@ -25,7 +25,7 @@ $(VENV)/.all: $(UV) requirements.lock pyproject.toml
 install: $(VENV)/.all  ## .venv with every extra that can share one environment
 
 demo: $(VENV)/.demo  ## analyse the sample bill, without a key
-	$(BIN)/llm-common demo
+	LLM_COMMON_STATE_DIR=$${LLM_COMMON_STATE_DIR:-.cache/demo} $(BIN)/llm-common demo
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .

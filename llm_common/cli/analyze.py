@@ -1,15 +1,13 @@
-"""`llm-common analyze` and `llm-common demo`."""
+"""`llm-common analyze`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +29,7 @@ from ..providers import aclose as close_transports
 from ..runs import digest
 from ..testing import CorpusDocument, ProviderServer
 from ..web_search import WebSearchClient
-from .common import EMBEDDED, Where, err, money, out, print_json
+from .common import Where, err, money, out, print_json
 from .costs import cost_table, job_costs
 from .report import show_analysis
 
@@ -83,31 +81,6 @@ class Tools:
     pipeline: AnalysisPipeline[Any, BillAnalysis]
     job_id: str
     server: ProviderServer | None
-
-
-async def demo(*, as_json: bool) -> None:
-    """Analyse the sample bill offline, and say where the run is kept."""
-    folder = package_files("llm_common") / "data" / "demo"
-    corpus = [
-        CorpusDocument(**json.loads(line))
-        for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    job = Job(
-        files=[Path(str(folder / "bill.md"))],
-        budget="1.00",
-        models=None,
-        provider="offline",
-        engine="offline",
-        jurisdiction="Sample State",
-        resume=True,
-        where=Where(EMBEDDED, "demo"),
-    )
-    done = await analyze(job, corpus=corpus, as_json=as_json)
-    if not as_json and done[0].analysis:
-        command = (
-            f"llm-common runs {done[0].analysis.run_id[:8]} --database embedded --project demo"
-        )
-        out.print(f"The stored run:  [bold]{command}[/bold]")
 
 
 async def analyze(

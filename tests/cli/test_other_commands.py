@@ -19,7 +19,7 @@ async def test_the_demonstration_pays_once(state: Path) -> None:
     assert float(again.json["invoice_usd"]) == 0
     assert float(again.json["cost_usd"]) > 0
     run_id = again.json["runs"][0]["run_id"]
-    shown = first.out.split("llm-common runs ")[1].split()
+    shown = first.out.split(" runs ")[-1].split()
     assert run_id.startswith(shown[0])
     run = await cli("runs", *shown)
     assert run.code == 0, run.err
