@@ -14,6 +14,10 @@ from tests.hosts.conftest import Interpreter, run
 pytestmark = pytest.mark.hosts
 
 CALL = Path(__file__).parent / "call.py"
+PIPS_INDEX = """
+from pip._internal.commands import create_command
+print(create_command("install").parse_args([])[0].index_url.rstrip("/") + "/")
+"""
 
 
 def call(python: Interpreter, database: str, cwd: Path, **extra: str) -> None:
@@ -38,6 +42,9 @@ def test_poetry(host: Path, place: Path, database_url: str) -> None:
     poetry = tools.program("poetry")
     inside = {"POETRY_VIRTUALENVS_IN_PROJECT": "true"}
     run(poetry, "init", "--no-interaction", "--name=host", "--python=>=3.11,<4.0", cwd=host)
+    # Poetry does not read pip's configuration; the machine may have an index of its own.
+    index = run(tools.program("python"), "-c", PIPS_INDEX, cwd=host).strip()
+    run(poetry, "source", "add", "--priority=primary", "machine", index, cwd=host)
     run(poetry, "add", "--editable", "./packages/llm-common", cwd=host, **inside)
     call(Interpreter(host / ".venv"), database_url, host)
 
