@@ -13,7 +13,7 @@ from ..errors import InvalidInputError
 from ..llm_client import LLMClient
 from ..prompts import Prompt
 from ..routing import LLMTask
-from ..runs import Run
+from ..runs import Run, digest
 from .material import EXCERPT_CHARS, subject_source, tagged
 from .models import ResearchPlan, ReviewCritique, Source
 from .preset import Preset
@@ -249,7 +249,7 @@ class Asker(Generic[D, R]):
             {"model": model, "slots": slots},
             key=key,
             model=model or f"task:{MODEL_OF[step]}",
-            prompt_hash=prompt.hash,
+            prompt_hash=digest([prompt.hash, response_model.model_json_schema()]),
         )
         return response_model.model_validate(output)
 
@@ -259,4 +259,5 @@ def _messages(prompt: Prompt, slots: Mapping[str, str]) -> list[dict[str, str]]:
 
 
 def _text(model: BaseModel) -> str:
-    return model.model_dump_json(indent=1)
+    """Return a model's JSON; nothing that it quotes can close the mark around it."""
+    return model.model_dump_json(indent=1).replace("</", "<\\/")

@@ -13,7 +13,7 @@ from typing import Any, Generic, Literal, TypeVar, Unpack, cast, get_args, overl
 from pydantic import BaseModel
 
 from ..cost_tracker import CostTracker
-from ..database import connect
+from ..database import Database, connect
 from ..errors import CallError, InsufficientEvidenceError, InvalidInputError
 from ..llm_client import LLMClient
 from ..runs import Replay, Run, Unit, find_completed, open_run
@@ -77,7 +77,7 @@ class AnalysisPipeline(Generic[D, R]):
         self._llm = llm.with_tracker(costs)
         self._search = search.with_tracker(costs)
         self._costs = costs
-        self._db = costs.db if db is None else connect(db)
+        self._db = _database(costs, db)
         self._preset: Preset[D, R] = preset
         self._max_rounds = max_rounds
 
@@ -162,9 +162,9 @@ class AnalysisPipeline(Generic[D, R]):
     async def _gather(self, asker: Asker[D, R]) -> list[Source]:
         """Let the model write queries, search them all at once, and return every source."""
         plan = await asker.plan()
-        queries = list(dict.fromkeys(plan.queries))[:QUERIES]
+        queries = list(dict.fromkeys(query.strip() for query in plan.queries if query.strip()))
         found = await asyncio.gather(
-            *(self._find(asker, query) for query in queries), return_exceptions=True
+            *(self._find(asker, query) for query in queries[:QUERIES]), return_exceptions=True
         )
         pages = [page for page in found if not isinstance(page, BaseException)]
         failures = [error for error in found if isinstance(error, BaseException)]
@@ -202,13 +202,11 @@ class AnalysisPipeline(Generic[D, R]):
 
     def _unit(self, subject: Subject, job_id: str | None) -> Unit:
         models = subject.get("models", {})
-        prompts = self._preset.prompts
-        asked = (prompts.research, prompts.generate, prompts.review, prompts.refine)
         return Unit(
             project=self._costs.project,
             pipeline=self._preset.name,
             unit_key=subject["bill_id"],
-            inputs={**subject, "prompts": [p.hash for p in asked], "rounds": self._max_rounds},
+            inputs={**subject, "preset": self._preset.identity, "rounds": self._max_rounds},
             job_id=job_id,
             columns={
                 "bill_id": subject["bill_id"],
@@ -218,6 +216,12 @@ class AnalysisPipeline(Generic[D, R]):
                 "review_model": models.get("review", "task:review"),
             },
         )
+
+
+def _database(costs: CostTracker, db: Any) -> Database:
+    """Return the database of the runs: the one of `costs`, also where it is named twice."""
+    named = costs.db if db is None else connect(db)
+    return costs.db if named.identity == costs.db.identity else named
 
 
 def _check_step(step: str) -> None:

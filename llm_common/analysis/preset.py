@@ -82,6 +82,14 @@ class Preset(Generic[D, R]):
     assemble: Assemble[D, R]
     score: Score[R]
 
+    @property
+    def identity(self) -> list[object]:
+        """What a result depends on beside its subject: the prompts, and the shapes of answers."""
+        prompts = self.prompts
+        asked = (prompts.research, prompts.generate, prompts.review, prompts.refine)
+        shapes = (self.draft_model, self.result_model)
+        return [[prompt.hash for prompt in asked], [m.model_json_schema() for m in shapes]]
+
 
 BILL: Preset[DraftAnalysis, BillAnalysis] = Preset(
     name="bill-analysis",

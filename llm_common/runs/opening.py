@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+import threading
+from collections import Counter
+from collections.abc import AsyncGenerator, Callable, Generator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace as changed
 from typing import Any
 from uuid import uuid4
-from weakref import WeakValueDictionary
 
 from ..context import labels
 from ..cost_tracker import is_owner_alive, owner_of
@@ -37,8 +38,8 @@ async def open_run(db: Database, unit: Unit, replay: Replay | None = None) -> As
     if not unit.unit_key:
         raise InvalidInputError("a run needs the key of its unit, such as a bill's id")
     replay = await _found(db, unit.project, replay or Replay())
-    async with _opened(db, unit, replay) as answer:
-        run = Run(db, answer, owner_of(db), replay)
+    with _at_work(db, unit, replay) as others:
+        run = Run(db, await _start(db, unit, replay, others), owner_of(db), replay)
         with labels(run_id=run.id, project=unit.project, job_id=unit.job_id):
             try:
                 yield run
@@ -80,26 +81,27 @@ async def _found(db: Database, project: str, replay: Replay) -> Replay:
     return changed(replay, from_run=runs[0]["id"])
 
 
-_open: set[tuple[str, ...]] = set()
-_doors: WeakValueDictionary[tuple[object, ...], asyncio.Lock] = WeakValueDictionary()
+_working: Counter[tuple[str, ...]] = Counter()
+_working_guard = threading.Lock()
 
 
-@asynccontextmanager
-async def _opened(db: Database, unit: Unit, replay: Replay) -> AsyncGenerator[dict[str, Any]]:
-    """Open the run's row, one caller of this process at a time.
+@contextmanager
+def _at_work(db: Database, unit: Unit, replay: Replay) -> Generator[Callable[[], bool]]:
+    """Count who is at a run in this process; yield whether others are, too.
 
-    A run that names this process as its owner, but that is not open here, is one whose end could
-    not be written down. Nobody else would ever take it over.
+    A run that names this process as its owner, though nobody here is at it, is one whose end
+    could not be written down. No other process would ever take it over.
     """
     key = (db.identity, unit.project, unit.pipeline, unit.unit_key, _identity(unit, replay))
-    door = _doors.setdefault((asyncio.get_running_loop(), *key), asyncio.Lock())
-    async with door:
-        answer = await _start(db, unit, replay, is_first=key not in _open)
-        _open.add(key)
+    with _working_guard:
+        _working[key] += 1
     try:
-        yield answer
+        yield lambda: _working[key] > 1
     finally:
-        _open.discard(key)
+        with _working_guard:
+            _working[key] -= 1
+            if not _working[key]:
+                del _working[key]
 
 
 def _ending(error: BaseException) -> dict[str, Any]:
@@ -116,7 +118,9 @@ def _identity(unit: Unit, replay: Replay) -> str:
     return digest([unit.inputs, replay.from_run, sorted(replay.fresh)])
 
 
-async def _start(db: Database, unit: Unit, replay: Replay, *, is_first: bool) -> dict[str, Any]:
+async def _start(
+    db: Database, unit: Unit, replay: Replay, others: Callable[[], bool]
+) -> dict[str, Any]:
     """Open the run; take it over from an owner that is dead."""
     payload = {
         "run_id": str(uuid4()),
@@ -131,7 +135,7 @@ async def _start(db: Database, unit: Unit, replay: Replay, *, is_first: bool) ->
         "columns": plain(unit.columns),
     }
     answer = await db.call("llm_run_start", payload)
-    if answer.get("busy") and _is_given_up(db, answer, is_first=is_first):
+    if answer.get("busy") and _is_given_up(db, answer, others):
         answer = await db.call("llm_run_start", {**payload, "take_over": answer["owner"]})
     if answer.get("busy"):
         raise RunBusyError(
@@ -141,9 +145,9 @@ async def _start(db: Database, unit: Unit, replay: Replay, *, is_first: bool) ->
     return answer
 
 
-def _is_given_up(db: Database, busy: dict[str, Any], *, is_first: bool) -> bool:
+def _is_given_up(db: Database, busy: dict[str, Any], others: Callable[[], bool]) -> bool:
     """Tell whether nobody is at a run that has an owner."""
     if busy["owner"] == owner_of(db):
-        return is_first
+        return not others()
     alive = is_owner_alive(db, busy["owner"])
     return bool(busy["stale"]) if alive is None else not alive
