@@ -20,6 +20,8 @@ from ..types import JSON
 from .postgres import PostgresDatabase
 
 ORPHANS_S = 5.0
+START_PAUSES_S = (0.3, 1.0)
+"""Waits between attempts to start the server."""
 
 _lock = threading.Lock()
 _started: dict[tuple[int, Path], str] = {}
@@ -89,17 +91,22 @@ def stop(folder: Path) -> None:
 
 
 def _start(folder: Path) -> str:
+    """Start the server, more than once if need be: a killed one takes its time to be gone."""
     pgserver, lock = _package()
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    try:
-        with lock:
-            _forget_dead(folder)
-        server = pgserver.get_server(folder)
-    except Exception as error:
-        raise DatabaseUnavailableError(
-            f"the embedded Postgres did not start: see {folder / 'log'}"
-        ) from error
-    return server.get_uri()
+    pauses_s = iter(START_PAUSES_S)
+    while True:
+        try:
+            with lock:
+                _forget_dead(folder)
+            return pgserver.get_server(folder).get_uri()
+        except Exception as error:
+            pause_s = next(pauses_s, None)
+            if pause_s is None:
+                raise DatabaseUnavailableError(
+                    f"the embedded Postgres did not start: see {folder / 'log'}"
+                ) from error
+            time.sleep(pause_s)
 
 
 def _package() -> tuple[Any, Any]:
