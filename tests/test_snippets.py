@@ -1,8 +1,8 @@
 """Every Python block of the README and the documentation runs; every command in them exists.
 
-The blocks of a page run in order and share their names, as a reader would try them. A block may
-await at its top level, as in `python -m asyncio`; one that doesn't runs in a thread, where it may
-call `asyncio.run`. A block that begins with the name of a test file is a file, run by pytest.
+The blocks of a page run in order and share their names, as a reader would try them in
+`python -m asyncio`, awaiting at the top level. A block that calls `asyncio.run` is a program and
+runs as one; a block that begins with the name of a test file is a file, run by pytest.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ PAGES = [
 ]
 SUPABASE_PAGE = "docs/supabase.md"
 BILL = REPOSITORY / "llm_common" / "data" / "demo" / "bill.md"
+PYTEST_INI = "[pytest]\nasyncio_mode = auto\nasyncio_default_fixture_loop_scope = function\n"
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 FILE_NAME = re.compile(r"# (?P<name>conftest\.py|test_\w+\.py)\n")
 COMMAND = re.compile(r"llm-common( [^`|\n#]*)?")
@@ -48,6 +50,11 @@ class Block:
     line: int
     language: str
     code: str
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is complete: it starts its own event loop."""
+        return "asyncio.run(" in self.code
 
     @property
     def file_name(self) -> str | None:
@@ -79,10 +86,19 @@ async def run(block: Block, namespace: dict[str, Any]) -> None:
     source = "\n" * (block.line - 1) + block.code
     flags = ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     code = compile(source, str(block.page), "exec", flags=flags, dont_inherit=True)
-    if code.co_flags & inspect.CO_COROUTINE:
-        await eval(code, namespace)
-    else:
-        await asyncio.to_thread(exec, code, namespace)
+    # A coroutine if the block awaits; else it has run.
+    running = eval(code, namespace)
+    if running is not None:
+        await running
+
+
+async def run_process(folder: Path, *arguments: str | Path) -> str:
+    """Run Python in the reader's folder and return what it printed; it must not complain."""
+    command = [sys.executable, *arguments]
+    run = partial(subprocess.run, command, cwd=folder, capture_output=True, text=True)
+    ended = await asyncio.to_thread(run)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout + ended.stderr
+    return ended.stdout
 
 
 async def run_page(page: Path, folder: Path) -> dict[str, Any]:
@@ -91,27 +107,25 @@ async def run_page(page: Path, folder: Path) -> dict[str, Any]:
     Returns the names that the page has given.
     """
     namespace: dict[str, Any] = {"__name__": "__main__"}
-    files = [block for block in blocks(page, "python") if block.file_name]
+    every = blocks(page, "python")
     try:
-        for block in blocks(page, "python"):
-            if block not in files:
+        for block in every:
+            if block.is_program:
+                assert await run_process(folder, "-c", block.code)
+            elif not block.file_name:
                 await run(block, namespace)
     finally:
         for value in namespace.values():
             if inspect.iscoroutinefunction(getattr(type(value), "aclose", None)):
                 await value.aclose()
-    for block in files:
-        (folder / str(block.file_name)).write_text(block.code)
-    if files:
-        await asyncio.to_thread(run_pytest, folder)
+    for block in every:
+        if block.file_name:
+            (folder / block.file_name).write_text(block.code)
+    if any(folder.glob("test_*.py")):
+        (folder / "pytest.ini").write_text(PYTEST_INI)
+        said = await run_process(folder, "-m", "pytest", "-q", folder)
+        assert " passed" in said
     return namespace
-
-
-def run_pytest(folder: Path) -> None:
-    command = [sys.executable, "-m", "pytest", "-q", "-o", "asyncio_mode=auto", folder]
-    ended = subprocess.run(command, cwd=folder, capture_output=True, text=True)
-    assert ended.returncode == 0, ended.stdout
-    assert " passed" in ended.stdout
 
 
 @pytest.fixture
