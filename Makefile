@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: install demo test lint docs bench lock clean
+.PHONY: install demo test test-hosts lint docs help bench lock clean
 
 # uv itself comes from the package index, pinned with its hash.
 $(UV): requirements-uv.lock
@@ -25,7 +25,7 @@ $(VENV)/.all: $(UV) requirements.lock pyproject.toml
 install: $(VENV)/.all  ## .venv with every extra that can share one environment
 
 demo: $(VENV)/.demo  ## analyse the sample bill, without a key
-	$(BIN)/llm-common demo
+	LLM_COMMON_STATE_DIR=$${LLM_COMMON_STATE_DIR:-.cache/demo} $(BIN)/llm-common demo
 
 lint: $(VENV)/.all
 	$(BIN)/ruff check .
@@ -36,8 +36,18 @@ lint: $(VENV)/.all
 test: lint  ## every check: style, types, layers, tests, coverage
 	$(BIN)/python -m pytest --cov --cov-report=term
 
-docs: $(VENV)/.all
+test-hosts: $(VENV)/.all  ## what a host sees: submodule, plain pip, poetry, wheel, fresh clones
+	$(BIN)/python -m pytest -m hosts --timeout 600 tests/hosts
+
+docs: $(VENV)/.all  ## the documentation as a site, in site/
 	$(BIN)/mkdocs build --strict
+
+help: $(VENV)/.all  ## write the commands' help texts into docs/cli.md
+	$(BIN)/python scripts/cli_help.py
+
+bench: $(VENV)/.all  ## import time (fails above its bound) and overhead per call
+	$(BIN)/python scripts/import_time.py
+	$(BIN)/python scripts/overhead.py
 
 lock: $(UV)  ## resolve again, with hashes and without an index address
 	sh scripts/lock.sh $(UV)

@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 from uuid import uuid4
 
 from .context import Labels
-from .cost_tracker import CostTracker, Hold, Intent, Kind, Limit, Outcome
+from .cost_tracker import ESTIMATED, CostTracker, Hold, Intent, Kind, Limit, Outcome
 from .errors import CallError
 from .pricing import Price, cost_of
 from .routing import AttemptState, GiveUp, NextDeployment, Policy, Retry, after
@@ -106,7 +106,7 @@ class Operation:
         """Record how an attempt ended and add its cost to the operation's."""
         cost = self.tracker.settle(hold, outcome)
         self.cost_usd = None if self.cost_usd is None or cost is None else self.cost_usd + cost
-        self.cost_source = outcome.cost_source
+        self.cost_source = ESTIMATED if outcome.estimate else outcome.cost_source
 
 
 async def attempt(

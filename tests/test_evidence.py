@@ -176,6 +176,11 @@ def test_a_changed_digit_never_passes(words, number, data):
     assert verify(quote, text).status == "unverified"
 
 
+def test_a_quote_that_repeats_its_words_may_point_behind_the_end():
+    rest = "aaa aaa aaa aaa aaa aaaa aaaa aaa"
+    assert verify(f"aaa 1 {rest}", f"aaa 0 {rest}").status == "unverified"
+
+
 @settings(deadline=None)
 @given(st.lists(st.from_regex(r"[bcdfghz]{4,8}", fullmatch=True), min_size=10), st.data())
 def test_one_altered_word_is_repaired_with_the_passage(words, data):

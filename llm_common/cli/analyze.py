@@ -1,15 +1,13 @@
-"""`llm-common analyze` and `llm-common demo`."""
+"""`llm-common analyze`."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from decimal import Decimal
-from importlib.resources import files as package_files
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +25,11 @@ from ..errors import (
     RunError,
 )
 from ..llm_client import LLMClient
+from ..providers import aclose as close_transports
 from ..runs import digest
 from ..testing import CorpusDocument, ProviderServer
 from ..web_search import WebSearchClient
-from .common import EMBEDDED, Where, err, money, out, print_json
+from .common import Where, err, money, out, print_json
 from .costs import cost_table, job_costs
 from .report import show_analysis
 
@@ -84,31 +83,6 @@ class Tools:
     server: ProviderServer | None
 
 
-async def demo(*, as_json: bool) -> None:
-    """Analyse the sample bill offline, and say where the run is kept."""
-    folder = package_files("llm_common") / "data" / "demo"
-    corpus = [
-        CorpusDocument(**json.loads(line))
-        for line in (folder / "corpus.jsonl").read_text(encoding="utf-8").splitlines()
-    ]
-    job = Job(
-        files=[Path(str(folder / "bill.md"))],
-        budget="1.00",
-        models=None,
-        provider="offline",
-        engine="offline",
-        jurisdiction="Sample State",
-        resume=True,
-        where=Where(EMBEDDED, "demo"),
-    )
-    done = await analyze(job, corpus=corpus, as_json=as_json)
-    if not as_json and done[0].analysis:
-        command = (
-            f"llm-common runs {done[0].analysis.run_id[:8]} --database embedded --project demo"
-        )
-        out.print(f"The stored run:  [bold]{command}[/bold]")
-
-
 async def analyze(
     job: Job, *, corpus: Sequence[CorpusDocument] | None = None, as_json: bool
 ) -> list[Done]:
@@ -118,6 +92,7 @@ async def analyze(
         LLMCommonError: nothing could be analysed, or the job can't go on.
     """
     documents = [load_document(path) for path in job.files]
+    _refuse_twins(documents)
     budget = None if job.budget is None else usd(job.budget, "--budget")
     subjects = [_subject(job, document) for document in documents]
     async with _tools(job, subjects, corpus or _corpus(documents), budget) as tools:
@@ -129,6 +104,16 @@ async def analyze(
     if errors and len(errors) == len(done):
         raise errors[0]
     return done
+
+
+def _refuse_twins(documents: Sequence[Document]) -> None:
+    """Refuse two files that are the same unit: they would be one run at work twice."""
+    seen: dict[tuple[str, str], str] = {}
+    for document in documents:
+        key = (document.id, document.text)
+        if key in seen:
+            raise InvalidInputError(f"{document.source} is the same document as {seen[key]}")
+        seen[key] = document.source
 
 
 def _subject(job: Job, document: Document) -> Subject:
@@ -190,6 +175,7 @@ async def _tools(
         yield Tools(costs, AnalysisPipeline(llm, search, costs), job_id, server)
     finally:
         await costs.aclose()
+        await close_transports()
         if server:
             await server.aclose()
 

@@ -13,6 +13,7 @@ import typer
 
 from . import analyze as analyzing
 from . import costs as costing
+from . import demo as demonstrating
 from . import doctor as doctoring
 from . import migrate as migrating
 from . import runs as listing
@@ -56,7 +57,7 @@ def _run(command: Coroutine[Any, Any, T]) -> T:
 @app.command()
 def demo(as_json: Json = False) -> None:
     """Analyse the sample bill with the offline model: no key, no server, no Docker."""
-    _run(analyzing.demo(as_json=as_json))
+    _run(demonstrating.demo(as_json=as_json))
 
 
 @app.command()

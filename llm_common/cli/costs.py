@@ -56,7 +56,7 @@ def cost_table(lines: Sequence[CostBreakdown], by: str, title: str) -> Table:
     table.add_column("unpriced", justify="right", footer=str(sum(line.unpriced for line in lines)))
     for line in lines:
         table.add_row(
-            line.key,
+            line.key or "—",
             str(line.calls),
             f"{line.tokens:,}",
             money(line.total_cost),

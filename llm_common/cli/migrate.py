@@ -33,7 +33,7 @@ async def down(where: Where, to: str | None, *, everything: bool, yes: bool) -> 
     question = "This drops tables of llm_common with their rows. Go on?"
     if not yes and not (sys.stdin.isatty() and Confirm.ask(question, default=False)):
         raise InvalidInputError("nothing was taken back: pass --yes to drop tables with their rows")
-    for migration in await migrations.down(where.database, _schema(), to=to):
+    for migration in await migrations.down(where.database, _schema(), to=to or "all"):
         out.print(f"took back {migration.version} {migration.name}")
 
 

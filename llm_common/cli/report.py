@@ -25,13 +25,12 @@ def show_analysis(analysis: Mapping[str, Any], quality: Any = None) -> None:
         out.print(f"  [bold]{number}. {escape(impact['title'])}[/bold]{state}")
         out.print(Padding(escape(impact["description"]), (0, 0, 0, 5)))
         for quote in impact["evidence"]:
-            line = f"{MARK[quote['verdict']]} “{escape(quote['quote'])}” [dim]{quote['source_id']}[/dim]"
-            out.print(Padding(line, (0, 0, 0, 5)))
+            mark, words = MARK[quote["verdict"]], escape(quote["quote"])
+            out.print(Padding(f"{mark} “{words}” [dim]{quote['source_id']}[/dim]", (0, 0, 0, 5)))
     cited = [s for s in analysis["sources"] if s["quotes"]]
     out.print()
     for source in cited:
-        out.print(
-            f"  [dim]{source['id']}[/dim] {escape(source['title'])} [dim]{source['url'] or ''}[/dim]"
-        )
+        title, url = escape(source["title"]), source["url"] or ""
+        out.print(f"  [dim]{source['id']}[/dim] {title} [dim]{url}[/dim]")
     scored = "" if quality is None else f", quality {quality}"
     out.print(f"  confidence {analysis['confidence']}{scored}\n")

@@ -2,6 +2,7 @@
 
 from .ledger import is_owner_alive, owner_of
 from .models import (
+    ESTIMATED,
     BudgetStatus,
     CostBreakdown,
     CostMetrics,
@@ -20,6 +21,7 @@ from .models import (
 from .tracker import CostTracker
 
 __all__ = [
+    "ESTIMATED",
     "BudgetStatus",
     "CostBreakdown",
     "CostMetrics",

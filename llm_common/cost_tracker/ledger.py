@@ -23,6 +23,9 @@ from .spool import Spool, abandoned, folder_for, is_alive, unsettled
 
 Row = dict[str, Any]
 BATCH = 500
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSE_S = 30.0
+"""Pauses after a flush that failed: each is twice as long as the one before."""
 
 
 class Ledger:
@@ -43,7 +46,7 @@ class Ledger:
         self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = (
             WeakKeyDictionary()
         )
-        self._drains: set[asyncio.Task[None]] = set()
+        self._drains: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
 
     def intend(self, row: Row) -> None:
         """Write down an attempt before it is sent.
@@ -70,9 +73,7 @@ class Ledger:
         except SpoolError:
             # The answer is paid for: the caller gets it, and the row goes by memory alone.
             event("spool.failed", level=logging.ERROR, operation=row["operation_id"])
-        task = asyncio.get_running_loop().create_task(self._drain(db))
-        self._drains.add(task)
-        task.add_done_callback(self._drains.discard)
+        self._start_drain(db)
 
     async def add(self, row: Row, db: Database) -> None:
         """Record a row that had no intent, and wait until the database has it."""
@@ -104,19 +105,33 @@ class Ledger:
         with self._guard:
             return [self._pending.popleft() for _ in range(min(BATCH, len(self._pending)))]
 
+    def _start_drain(self, db: Database) -> None:
+        """Bring what waits to the database in the background: one task per event loop."""
+        loop = asyncio.get_running_loop()
+        if loop not in self._drains:
+            task = loop.create_task(self._drain(db))
+            self._drains[loop] = task
+            task.add_done_callback(lambda _: self._drains.pop(loop, None))
+
     async def _drain(self, db: Database) -> None:
-        """Flush in the background; a task cancelled by the end of its loop flushes once more."""
+        """Flush until nothing waits; cancelled by the end of its loop, flush once more."""
+        pause_s = FIRST_PAUSE_S
         try:
-            await self._try_flush(db)
+            while self._pending:
+                if not await self._try_flush(db):
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
         except asyncio.CancelledError:
             await self._try_flush(db)
             raise
 
-    async def _try_flush(self, db: Database) -> None:
+    async def _try_flush(self, db: Database) -> bool:
         try:
             await self.flush(db)
         except DatabaseError as error:
             event("ledger.flush_failed", level=logging.WARNING, error=type(error).__name__)
+            return False
+        return True
 
     async def _replay(self, db: Database) -> None:
         """Settle what dead processes of this machine left behind, once for each that was found."""

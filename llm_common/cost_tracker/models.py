@@ -259,9 +259,12 @@ class CostTotal(Decimal):
 
 
 class CostBreakdown(Frozen):
-    """One line of a breakdown: what one model, step, project, user, task or day cost."""
+    """One line of a breakdown: what one model, step, project, user, task or day cost.
 
-    key: str
+    `key` is None for calls without that label.
+    """
+
+    key: str | None
     total_cost: Decimal
     calls: int = 0
     tokens: int = 0

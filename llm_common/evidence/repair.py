@@ -52,7 +52,8 @@ def find_passage(
     allowed = edits_allowed(len(quote))
     if sum(token.text not in index for token in quote) > allowed:
         return None
-    places = list(_places(quote, index, allowed))
+    # A word that stands twice in the quote can vote for a beginning behind the text's end.
+    places = [place for place in _places(quote, index, allowed) if place < len(text)]
     for budget in range(allowed + 1):
         for place in places:
             last = _align(quote, text, 0, place, budget)

@@ -160,7 +160,7 @@ class LLMClient:
         """Ask the first model; where it fails, the next, in the order given.
 
         Raises:
-            As `chat`; the error is that of the last model tried.
+            LLMCommonError: as `chat`; a `CallError` is that of the last model tried.
         """
         if not models:
             raise InvalidInputError("models must name at least one model")

@@ -47,7 +47,8 @@ async def test_all_bills_and_the_sum_of_the_ledger_is_the_invoice(
         assert all(e["verdict"] == "verified" for i in impacts for e in i["evidence"])
     ((total, unpriced, attempts),) = rows(
         database_url,
-        "SELECT sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL), count(*) FROM cost_tracking",
+        "SELECT sum(cost_usd), count(*) FILTER (WHERE cost_usd IS NULL), count(*)"
+        " FROM cost_tracking",
     )
     assert total == Decimal(ended.json["invoice_usd"]) == Decimal(ended.json["cost_usd"]) > 0
     assert (unpriced, attempts) == (0, sum(int(c["calls"]) for c in ended.json["costs"]))
@@ -124,8 +125,10 @@ async def test_after_kill_9_in_any_step_the_same_command_completes(
         estimated = [row for row in ledger if row[1] == "estimated"]
         assert estimated
         assert {row[0] for row in estimated} == {"estimated"}
-        # Every request has its row, and a finished step was asked for once.
-        assert len(ledger) == len(server.requests)
+        # Every request has its row, and a finished step was asked for once. A search whose
+        # intent was written may not have left the machine: it is charged as estimated all the same.
+        unsent = len(ledger) - len(server.requests)
+        assert 0 <= unsent <= sum(row[2] == "search" for row in estimated)
         asked = Counter(row[2] for row in ledger)
         done = Counter(step for step, _ in finished)
         assert all(asked[step] >= done[step] for step in done)
@@ -165,6 +168,14 @@ async def test_a_bad_file_is_one_line_and_nothing_is_sent(
     assert complaint in ended.complaint
     assert str(bad) in ended.complaint
     assert fake.requests == []
+
+
+async def test_the_same_document_twice(cli: Command, bill: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.xml"
+    copy.write_bytes(bill.read_bytes())
+    ended = await cli("analyze", bill, copy, "--offline")
+    assert ended.code == 2
+    assert f"{copy} is the same document as {bill}" in ended.complaint
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ async def test_the_demonstration_pays_once(state: Path) -> None:
     assert float(again.json["invoice_usd"]) == 0
     assert float(again.json["cost_usd"]) > 0
     run_id = again.json["runs"][0]["run_id"]
-    shown = first.out.split("llm-common runs ")[1].split()
+    shown = first.out.split(" runs ")[-1].split()
     assert run_id.startswith(shown[0])
     run = await cli("runs", *shown)
     assert run.code == 0, run.err
@@ -57,7 +57,13 @@ async def test_migrate(state: Path, empty_url: str) -> None:
     assert "--to VERSION, or --all" in (await cli("migrate", "down", "--yes")).complaint
     assert "pass --yes" in (await cli("migrate", "down", "--all")).complaint
     assert (await cli("migrate", "verify")).code == 0
+    first = (await cli("migrate", "status", "--json")).json[0]["version"]
+    assert "took back" in (await cli("migrate", "down", "--to", first, "--yes")).out
+    states = [m["state"] for m in (await cli("migrate", "status", "--json")).json]
+    assert states == ["applied", *["pending"] * (len(states) - 1)]
+    await cli("migrate", "up")
     assert "took back" in (await cli("migrate", "down", "--all", "--yes")).out
+    assert {m["state"] for m in (await cli("migrate", "status", "--json")).json} == {"pending"}
     damaged = await cli("migrate", "verify")
     assert damaged.code == 2
 

@@ -34,6 +34,7 @@ from llm_common.errors import DatabaseUnavailableError, SpoolError
 from llm_common.testing import Answer, ProviderServer
 from llm_common.types import Usage
 from tests import children
+from tests.servers import fetch
 
 Ledger = Callable[[], Awaitable[list[dict[str, Any]]]]
 
@@ -295,6 +296,22 @@ async def test_rows_wait_for_a_database_that_is_away(db: Database, ledger: Ledge
     cut.away = False
     (row,) = await ledger()
     assert (row["status"], row["cost_usd"]) == ("ok", Decimal("0.002"))
+
+
+async def test_rows_arrive_by_themselves_once_the_database_is_back(
+    db: Database, database_url: str
+) -> None:
+    cut = Away(db)
+    costs = CostTracker(cut)
+    hold = await costs.reserve(intent())
+    cut.away = True
+    costs.settle(hold, Outcome("ok", Decimal("0.002"), "prices", "v1"))
+    await asyncio.sleep(0.1)
+    assert fetch(database_url, "SELECT cost_usd FROM cost_tracking") == []
+    cut.away = False
+    async with asyncio.timeout(10):
+        while not fetch(database_url, "SELECT cost_usd FROM cost_tracking"):
+            await asyncio.sleep(0.05)
 
 
 async def test_the_end_of_a_loop_with_the_database_away_is_quiet_and_loses_nothing(

@@ -215,7 +215,7 @@ async def test_what_may_have_been_billed_is_estimated(
         await LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES, timeout_s=0.5)
     rows = await ledger()
     assert [r["cost_source"] for r in rows] == ["estimated"] * 3
-    assert [r["error_class"] for r in rows][0] == ProviderTimeoutError.__name__
+    assert rows[0]["error_class"] == ProviderTimeoutError.__name__
     assert await costs.get_daily_cost() >= fake.invoice.total_usd > 0
 
 
