@@ -17,7 +17,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from ..database import Database
-from ..errors import DatabaseError, SpoolError
+from ..errors import DatabaseError, DatabaseUnavailableError, SchemaError, SpoolError
 from ..telemetry import event
 from .spool import Spool, abandoned, folder_for, is_alive, unsettled
 
@@ -39,6 +39,7 @@ class Ledger:
         self.folder = folder_for(identity)
         self.spool = Spool(self.folder)
         self._pending: deque[Row] = deque()
+        self._refused = 0
         self._guard = threading.Lock()
         self._open = 0
         self.replayed = False
@@ -92,14 +93,12 @@ class Ledger:
             await self._replay(db)
             while batch := self._take():
                 try:
-                    await db.call("llm_settle", {"rows": batch})
+                    self._refused += await _settle(db, batch)
                 except BaseException:
                     with self._guard:
                         self._pending.extendleft(reversed(batch))
                     raise
-            with self._guard:
-                done = not self._pending and self._open == 0
-            if done:
+            if self._is_done():
                 self.spool.acknowledged()
 
     def _take(self) -> list[Row]:
@@ -139,18 +138,42 @@ class Ledger:
         if self.replayed:
             return
         for path, file in abandoned(self.folder, self.spool.path):
-            rows = unsettled(file.read())
+            rows, refused = unsettled(file.read()), 0
             for start in range(0, len(rows), BATCH):
-                await db.call("llm_settle", {"rows": rows[start : start + BATCH]})
-            path.unlink(missing_ok=True)
-            event("spool.replayed", rows=len(rows), instance=path.stem)
+                refused += await _settle(db, rows[start : start + BATCH])
+            if not refused:
+                path.unlink(missing_ok=True)
+            event("spool.replayed", rows=len(rows), refused=refused, instance=path.stem)
         self.replayed = True
 
     def close(self) -> None:
         """Let the spool go; what the database has not acknowledged stays on disk."""
+        self.spool.close(everything_acknowledged=self._is_done())
+
+    def _is_done(self) -> bool:
         with self._guard:
-            done = not self._pending and self._open == 0
-        self.spool.close(everything_acknowledged=done)
+            return not self._pending and self._open == 0 and self._refused == 0
+
+
+async def _settle(db: Database, rows: list[Row]) -> int:
+    """Settle rows; return how many the database will not have.
+
+    One such row must keep neither the others nor every later call from their ledger: it stays in
+    the spool, for the next process to try.
+
+    Raises:
+        DatabaseUnavailableError, SchemaError: none could be settled.
+    """
+    try:
+        await db.call("llm_settle", {"rows": rows})
+    except (DatabaseUnavailableError, SchemaError):
+        raise
+    except DatabaseError:
+        if len(rows) > 1:
+            return sum([await _settle(db, [row]) for row in rows])
+        event("ledger.row_refused", level=logging.ERROR, operation=rows[0]["operation_id"])
+        return 1
+    return 0
 
 
 _ledgers: dict[str, Ledger] = {}

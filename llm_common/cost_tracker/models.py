@@ -102,7 +102,11 @@ class Intent:
     timeout_s: float = 120.0
 
     def row(self, project: str) -> dict[str, Any]:
-        """Return the ledger row as it stands if nothing more is heard of the attempt."""
+        """Return the ledger row as it stands if nothing more is heard of the attempt.
+
+        Raises:
+            InvalidInputError: `run_id` is no UUID.
+        """
         prompt_id, prompt_version, prompt_hash = self.prompt
         return {
             "operation_id": self.operation_id,
@@ -117,7 +121,7 @@ class Intent:
             "step": self.step,
             "user_id": self.user_id,
             "task": self.task,
-            "run_id": self.run_id,
+            "run_id": _uuid(self.run_id),
             "job_id": self.job_id,
             "arm": self.arm,
             "tags": list(self.tags),
@@ -181,6 +185,13 @@ class Outcome:
             "latency_ms": latency_ms,
             "over_hold": over,
         }
+
+
+def _uuid(run_id: str | None) -> str | None:
+    try:
+        return run_id and str(UUID(run_id))
+    except ValueError as error:
+        raise InvalidInputError(f"run_id must be a UUID, not {run_id!r}") from error
 
 
 def _text(amount: Decimal | None) -> str | None:
