@@ -42,6 +42,16 @@ def state_dir() -> Iterator[Path]:
         yield Path(folder).resolve()
 
 
+@pytest.fixture
+def open_path() -> Iterator[Path]:
+    """A folder for an embedded server, which runs as a user of its own when we are root.
+
+    Not in pytest's: each run of pytest on the machine closes that one to other users.
+    """
+    with tempfile.TemporaryDirectory(prefix="llm_common_pg_", ignore_cleanup_errors=True) as name:
+        yield Path(name).resolve()
+
+
 @pytest.fixture(scope="session")
 def server() -> Iterator[Server]:
     """An embedded server with Supabase's roles, which lasts as long as the test run."""

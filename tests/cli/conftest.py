@@ -10,8 +10,8 @@ from tests.cli.command import Command
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
-    return tmp_path / "state"
+def state(open_path: Path) -> Path:
+    return open_path / "state"
 
 
 @pytest.fixture

@@ -27,6 +27,11 @@ sys.stdin.read()
 """
 
 
+@pytest.fixture
+def tmp_path(open_path: Path) -> Path:
+    return open_path
+
+
 @contextmanager
 def user(folder: Path):
     """A process that uses the server until its input ends."""
