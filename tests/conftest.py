@@ -14,7 +14,7 @@ from psycopg.rows import dict_row
 
 from llm_common import providers
 from llm_common.cost_tracker import CostTracker
-from llm_common.database import Database, connect
+from llm_common.database import Database, connect, pool
 from llm_common.database.migrations import up
 from llm_common.search import http as search_http
 from llm_common.testing import CorpusDocument, ProviderServer
@@ -128,6 +128,8 @@ async def fake(
         yield running
         await providers.aclose()
         await search_http.close()
+        # Hosts do not close every client that they make.
+        await pool.close()
 
 
 @pytest.fixture

@@ -104,3 +104,10 @@ async def release(url: str, user: object) -> None:
     pool.users.discard(user)
     if not pool.users:
         await pool.drop_idle()
+
+
+async def close() -> None:
+    """Close the idle connections of this event loop, whoever still counts as their user."""
+    for pool in _pools.pop(asyncio.get_running_loop(), {}).values():
+        pool.users.clear()
+        await pool.drop_idle()
