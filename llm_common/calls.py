@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from .context import Labels
@@ -133,6 +134,47 @@ async def attempt(
     if answer.fault is not None:
         raise answer.fault
     return answer
+
+
+async def attempt_stream(
+    op: Operation,
+    target: Target,
+    kind: Kind,
+    items: AsyncGenerator[R, None],
+    arrived: Callable[[], Answer[Any]],
+) -> AsyncGenerator[R, None]:
+    """Reserve, send once, pass on what arrives, settle; see `attempt`.
+
+    It settles when the stream ends, when it breaks and when its reader leaves it.
+
+    Args:
+        items: sends when its first item is asked for.
+        arrived: what is known of the answer by now; asked once, at the end.
+    """
+    op.attempts += 1
+    hold = await op.tracker.reserve(op.intent(target, kind))
+    async with aclosing(items):
+        try:
+            async for item in items:
+                yield item
+        except BaseException as error:
+            op.settle(hold, _broken_off(arrived(), error, target.price))
+            raise
+        answer = arrived()
+        op.settle(hold, _answered(answer, target.price))
+    if answer.fault is not None:
+        raise answer.fault
+
+
+def _broken_off(answer: Answer[Any], error: BaseException, price: Price | None) -> Outcome:
+    """An answer that named its usage before it broke off is billed by it; see `attempt`."""
+    name = type(error).__name__
+    status = "error" if isinstance(error, CallError) else "cancelled"
+    if answer.usage is not None or answer.reported_usd is not None:
+        return replace(_answered(answer, price), status=status, error_class=name)
+    if isinstance(error, CallError):
+        return _failed(error)
+    return Outcome(status, estimate=True, error_class=name)
 
 
 def _failed(error: CallError) -> Outcome:

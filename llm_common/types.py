@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, TypedDict, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 JSON = Any
 """A value that `json` can write. Not spelled out: recursive aliases slow every checker down."""
@@ -69,12 +70,39 @@ class ToolCall(Frozen):
     arguments: str
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of one tool call of a streamed answer.
+
+    Attributes:
+        index: which call of the answer, from 0.
+        id: of the call; only with its first piece, as is `name`.
+        arguments: the next characters of the JSON text.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed answer: text, reasoning or a part of a tool call, one of the three."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_call: ToolCallDelta | None = None
+
+
 class LLMResponse(Frozen, Generic[T]):
     """What one operation came to.
 
     Attributes:
         text: the answer's text; empty when the model only called tools.
         parsed: the validated `response_model`, or None.
+        message: the assistant's message in OpenAI's shape: append it to the conversation before
+            the results of its tool calls.
         finish_reason: stop, length, tool_calls or content_filter.
         usage: tokens of the attempt that answered.
         cost_usd: USD of all attempts of the operation; None when a price is unknown.
@@ -92,6 +120,7 @@ class LLMResponse(Frozen, Generic[T]):
     text: str
     parsed: T | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    message: Message = Field(default_factory=dict[str, Any])
     finish_reason: str = "stop"
     usage: Usage = Usage()
     cost_usd: Decimal | None = None

@@ -4,5 +4,17 @@ from .base import ChatRequest, Provider, Reply
 from .failures import fault
 from .litellm_wire import warm
 from .select import aclose, provider_for
+from .streams import deltas_of
+from .transcript import Transcript
 
-__all__ = ["ChatRequest", "Provider", "Reply", "aclose", "fault", "provider_for", "warm"]
+__all__ = [
+    "ChatRequest",
+    "Provider",
+    "Reply",
+    "Transcript",
+    "aclose",
+    "deltas_of",
+    "fault",
+    "provider_for",
+    "warm",
+]

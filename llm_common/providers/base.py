@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
@@ -52,6 +52,10 @@ class Reply:
     message: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+Chunk = Mapping[str, Any] | Usage
+"""A piece of a streamed answer in OpenAI's format, or its usage where a wire knows it better."""
+
+
 class Provider(Protocol):
     """A wire that carries requests to deployments."""
 
@@ -63,6 +67,18 @@ class Provider(Protocol):
         Raises:
             CallError: by type what went wrong; foreign exceptions never get through, and their
                 text is not in the message. `CallError.billed` says whether it may cost money.
+        """
+        ...
+
+    def stream(
+        self, deployment: Deployment, request: ChatRequest, *, timeout_s: float
+    ) -> AsyncGenerator[Chunk, None]:
+        """Send exactly one HTTP request and yield the chunks of its answer; see `deltas_of`.
+
+        Closing the generator closes the connection.
+
+        Raises:
+            CallError: as `send`, when the first chunk is asked for or between chunks.
         """
         ...
 

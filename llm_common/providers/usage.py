@@ -42,8 +42,46 @@ def usage_of(raw: Any) -> Usage | None:
     )
 
 
-def openrouter_cost(raw: Any) -> Decimal | None:
-    """Read what OpenRouter charged; with a key of one's own, the vendor's bill is added."""
+def usage_of_anthropic(raw: Any) -> Usage | None:
+    """Read Anthropic's ``usage``, which counts cached input beside ``input_tokens``."""
+    counts = table(raw)
+    if "input_tokens" not in counts:
+        return None
+    cached = _count(counts, "cache_read_input_tokens")
+    written = _count(counts, "cache_creation_input_tokens")
+    output_tokens = _count(counts, "output_tokens")
+    thought = _count(table(counts.get("output_tokens_details")), "thinking_tokens")
+    return Usage(
+        input_tokens=_count(counts, "input_tokens") + cached + written,
+        output_tokens=output_tokens,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=min(thought, output_tokens),
+    )
+
+
+def usage_of_gemini(raw: Any) -> Usage | None:
+    """Read Gemini's ``usageMetadata``: thoughts, and what its tools read, are counted beside."""
+    counts = table(raw)
+    if "promptTokenCount" not in counts and "totalTokenCount" not in counts:
+        return None
+    input_tokens = _count(counts, "promptTokenCount") + _count(counts, "toolUsePromptTokenCount")
+    thought = _count(counts, "thoughtsTokenCount")
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=_count(counts, "candidatesTokenCount") + thought,
+        cached_input_tokens=min(_count(counts, "cachedContentTokenCount"), input_tokens),
+        reasoning_tokens=thought,
+    )
+
+
+def cost_reported(provider: str, raw: Any) -> Decimal | None:
+    """Read what the provider says it charged: OpenRouter does, in ``usage``.
+
+    With a key of one's own there, the vendor's bill is added.
+    """
+    if provider != "openrouter":
+        return None
     counts = table(raw)
     cost = _money(counts.get("cost"))
     if cost is None or not counts.get("is_byok"):
