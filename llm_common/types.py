@@ -135,3 +135,24 @@ class LLMResponse(Frozen, Generic[T]):
     prompt_id: str | None = None
     prompt_version: str | None = None
     prompt_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Texts as vectors, and what that came to; see `LLMResponse` for what is not listed here.
+
+    Attributes:
+        vectors: one for each text, in the order of the texts.
+    """
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage
+    cost_usd: Decimal | None
+    cost_source: str | None
+    provider: str
+    requested_model: str
+    model: str
+    deployment: str
+    attempts: int
+    latency_ms: int
+    operation_id: str

@@ -141,6 +141,13 @@ def token_bound(
     )
 
 
+def embedding_bound(texts: Sequence[str]) -> TokenBound:
+    """Return the most that texts can be billed for when they become vectors."""
+    return TokenBound(
+        input_tokens=sum(PER_MESSAGE + _content(text, ()) for text in texts), output_tokens=0
+    )
+
+
 def _content(value: Any, names: Sequence[str]) -> int:
     """Tokens of a message, a part or a value inside them, at most."""
     if isinstance(value, str):

@@ -14,10 +14,11 @@ from ..context import current
 from ..cost_tracker import CostTracker, Limit, from_nano, usd
 from ..errors import InvalidInputError
 from ..routing import Deployment, LLMTask, load_registry, plan
-from ..types import LLMResponse, Messages, Where
+from ..types import Embeddings, LLMResponse, Messages, Where
 from .conversation import Conversation
-from .options import CallOptions, labels_of
-from .requests import check_messages, request_for, target_for
+from .embedding import embed_texts
+from .options import CallOptions, EmbedOptions, labels_of
+from .requests import check_messages, check_texts, request_for, target_for
 from .streaming import ChatStream
 from .structured import ask_for, check_response_model
 
@@ -160,6 +161,21 @@ class LLMClient:
         deployments = self._plan(models, options)
         op = self._operation(deployments, models, options)
         return ChatStream(op, deployments, {"messages": messages}, options)
+
+    async def embed(
+        self, texts: Sequence[str], model: str | None = None, **options: Unpack[EmbedOptions]
+    ) -> Embeddings:
+        """Turn texts into vectors, one for each, in one request.
+
+        Raises:
+            LLMCommonError: as `chat`.
+        """
+        check_texts(texts)
+        models = [model] if model else None
+        given = CallOptions(**options)
+        deployments = self._plan(models, given)
+        op = self._operation(deployments, models, given)
+        return await embed_texts(op, deployments, texts, options.get("extra", {}))
 
     def estimate(
         self,

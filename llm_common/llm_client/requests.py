@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..calls import Target
-from ..cost_tracker.bounds import TokenBound, token_bound
+from ..cost_tracker.bounds import TokenBound, embedding_bound, token_bound
 from ..errors import InvalidInputError
 from ..pricing import Price, price_of, upper_bound_nano
 from ..providers import ChatRequest
@@ -26,6 +26,16 @@ def check_messages(messages: Messages) -> None:
     for number, message in enumerate(messages):
         if "role" not in message:
             raise InvalidInputError(f"messages[{number}] has no 'role'")
+
+
+def check_texts(texts: Sequence[object]) -> None:
+    """Refuse what can't be embedded.
+
+    Raises:
+        InvalidInputError: it is empty, or something else than a list of texts.
+    """
+    if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
+        raise InvalidInputError("texts must be a list of strings, not empty")
 
 
 def request_for(
@@ -58,6 +68,14 @@ def target_for(deployment: Deployment, request: ChatRequest) -> Target:
         model=spec.id,
     )
     nano = _bound_nano([price, *(price_of(deployment.provider, m) for m in bound.models)], bound)
+    return Target(deployment.provider, spec.id, deployment.key_alias, price, nano)
+
+
+def embed_target(deployment: Deployment, texts: Sequence[str]) -> Target:
+    """Say where texts go to become vectors and the most that it can cost."""
+    spec = deployment.model
+    price = price_of(deployment.provider, spec.id)
+    nano = _bound_nano([price], embedding_bound(texts))
     return Target(deployment.provider, spec.id, deployment.key_alias, price, nano)
 
 

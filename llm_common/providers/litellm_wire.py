@@ -26,8 +26,10 @@ from ..errors import (
     RefusedError,
 )
 from ..routing import Deployment
-from .base import ChatRequest, Chunk, Reply
+from . import gemini_embeddings
+from .base import ChatRequest, Chunk, EmbedRequest, Reply, Vectors
 from .connections import lost_connection
+from .embedding_format import embed_arguments, vectors_of
 from .failures import Refusal, error_type, failure, refused, retry_after_s
 from .openai_format import arguments, reply_of
 from .tap import TAPPED, Tap
@@ -84,7 +86,8 @@ class LiteLLMWire:
     ) -> Reply:
         """Send one request; see `Provider.send`."""
         tap = _tap(deployment)
-        answer = await self._ask(deployment, request, timeout_s, tap)
+        values = arguments(deployment.model, request)
+        answer = await self._call("acompletion", deployment, values, timeout_s, tap)
         reply = reply_of(deployment, answer.model_dump(), None)
         return replace(reply, usage=tap.usage) if tap else reply
 
@@ -93,7 +96,8 @@ class LiteLLMWire:
     ) -> AsyncGenerator[Chunk, None]:
         """Send one request and yield the chunks of its answer; see `Provider.stream`."""
         tap = _tap(deployment)
-        answer = await self._ask(deployment, request, timeout_s, tap, stream=True)
+        values = arguments(deployment.model, request, stream=True)
+        answer = await self._call("acompletion", deployment, values, timeout_s, tap)
         try:
             async for chunk in answer:
                 if tap and tap.usage:
@@ -109,29 +113,41 @@ class LiteLLMWire:
             # litellm calls an answer finished that only stopped.
             raise failure(BrokenResponseError, deployment, status=200)
 
-    async def _ask(
+    async def embed(
+        self, deployment: Deployment, request: EmbedRequest, *, timeout_s: float
+    ) -> Vectors:
+        """Send one request for embeddings; see `Provider.embed`."""
+        if deployment.provider == "gemini":
+            await warm()
+            return await gemini_embeddings.embed(
+                self._line().transport, deployment, request, timeout_s
+            )
+        values = embed_arguments(deployment.model, request)
+        answer = await self._call("aembedding", deployment, values, timeout_s, None)
+        return vectors_of(deployment, answer.model_dump())
+
+    async def _call(
         self,
+        method: str,
         deployment: Deployment,
-        request: ChatRequest,
+        values: dict[str, Any],
         timeout_s: float,
         tap: Tap | None,
-        *,
-        stream: bool = False,
     ) -> Any:
         await warm()
         line = self._line()
-        values = {
-            **arguments(deployment.model, request, stream=stream),
-            # litellm's MCP gateway would send requests of its own, by a package that we lack.
-            "_skip_mcp_handler": True,
-            "disable_fallbacks": True,
-        }
+        # litellm's MCP gateway would send requests of its own, by a package that we lack.
+        options: dict[str, Any] = {"_skip_mcp_handler": True, "disable_fallbacks": True}
         if tap is not None:
-            values["client"] = line.handler(tap)
+            options["client"] = line.handler(tap)
         try:
             async with asyncio.timeout(timeout_s):
-                return await line.router.acompletion(
-                    model=line.name_of(deployment), timeout=timeout_s, num_retries=0, **values
+                return await getattr(line.router, method)(
+                    model=line.name_of(deployment),
+                    timeout=timeout_s,
+                    num_retries=0,
+                    **options,
+                    **values,
                 )
         except TimeoutError:
             raise failure(ProviderTimeoutError, deployment) from None

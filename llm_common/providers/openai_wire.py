@@ -13,8 +13,9 @@ from weakref import WeakKeyDictionary
 
 from ..errors import BrokenResponseError, ProviderTimeoutError
 from ..routing import Deployment
-from .base import ChatRequest, Chunk, Reply
+from .base import ChatRequest, Chunk, EmbedRequest, Reply, Vectors
 from .connections import lost_connection
+from .embedding_format import embed_arguments, vectors_of
 from .failures import decode, failure, refused
 from .openai_format import arguments, reply_of
 from .sse import events
@@ -69,6 +70,14 @@ class OpenAIWire:
             raise failure(lost_connection(error) or BrokenResponseError, deployment) from None
         finally:
             await response.aclose()
+
+    async def embed(
+        self, deployment: Deployment, request: EmbedRequest, *, timeout_s: float
+    ) -> Vectors:
+        """Send one request for embeddings; see `Provider.embed`."""
+        body = {"model": deployment.model.id, **embed_arguments(deployment.model, request)}
+        response = await self._post(deployment, "/embeddings", body, timeout_s)
+        return vectors_of(deployment, decode(deployment, response.content))
 
     async def aclose(self) -> None:
         """Close the transports of this event loop."""
