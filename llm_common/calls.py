@@ -130,7 +130,7 @@ async def attempt(
         # Cancelled or interrupted: the request may be billed, so its bound is charged.
         op.settle(hold, Outcome("cancelled", estimate=True, error_class=type(error).__name__))
         raise
-    op.settle(hold, _answered(answer, target.price))
+    op.settle(hold, _answered(answer, target))
     if answer.fault is not None:
         raise answer.fault
     return answer
@@ -158,20 +158,20 @@ async def attempt_stream(
             async for item in items:
                 yield item
         except BaseException as error:
-            op.settle(hold, _broken_off(arrived(), error, target.price))
+            op.settle(hold, _broken_off(arrived(), error, target))
             raise
         answer = arrived()
-        op.settle(hold, _answered(answer, target.price))
+        op.settle(hold, _answered(answer, target))
     if answer.fault is not None:
         raise answer.fault
 
 
-def _broken_off(answer: Answer[Any], error: BaseException, price: Price | None) -> Outcome:
+def _broken_off(answer: Answer[Any], error: BaseException, target: Target) -> Outcome:
     """An answer that named its usage before it broke off is billed by it; see `attempt`."""
     name = type(error).__name__
     status = "error" if isinstance(error, CallError) else "cancelled"
     if answer.usage is not None or answer.reported_usd is not None:
-        return replace(_answered(answer, price), status=status, error_class=name)
+        return replace(_answered(answer, target), status=status, error_class=name)
     if isinstance(error, CallError):
         return _failed(error)
     return Outcome(status, estimate=True, error_class=name)
@@ -184,8 +184,9 @@ def _failed(error: CallError) -> Outcome:
     return Outcome("error", estimate=True, error_class=name)
 
 
-def _answered(answer: Answer[R], price: Price | None) -> Outcome:
-    cost = cost_of(answer.usage, price, answer.reported_usd)
+def _answered(answer: Answer[R], target: Target) -> Outcome:
+    price = target.price
+    cost = cost_of(answer.usage, price, answer.reported_usd, target.provider)
     metered = answer.usage is not None or answer.reported_usd is not None
     return Outcome(
         "error" if answer.fault else "ok",

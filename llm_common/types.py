@@ -44,6 +44,11 @@ class Usage(Frozen):
 
     `input_tokens` is all input: cached and cache-write tokens are parts of it.
     `output_tokens` is all output: reasoning is a part of it.
+
+    Attributes:
+        cache_write_1h_tokens: part of `cache_write_tokens` that is kept for an hour, not minutes.
+        web_searches: searches by the provider's own tool, where it bills them one by one.
+        helpers: what other models used that the answering one consulted; not in the sums above.
     """
 
     input_tokens: int = 0
@@ -51,6 +56,9 @@ class Usage(Frozen):
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+    helpers: tuple[HelperUsage, ...] = ()
 
     @property
     def total_tokens(self) -> int:
@@ -60,6 +68,13 @@ class Usage(Frozen):
     def __add__(self, other: Usage) -> Usage:
         """Add two usages, partition by partition."""
         return Usage(**{f: getattr(self, f) + getattr(other, f) for f in Usage.model_fields})
+
+
+class HelperUsage(Frozen):
+    """Tokens of a model that another one consulted."""
+
+    model: str
+    usage: Usage
 
 
 class ToolCall(Frozen):

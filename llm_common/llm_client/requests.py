@@ -82,7 +82,10 @@ def embed_target(deployment: Deployment, texts: Sequence[str]) -> Target:
 def _bound_nano(prices: Sequence[Price | None], bound: TokenBound) -> int | None:
     """Price a bound by the dearest model that may serve it; None when one's price is unknown."""
     nanos = [
-        price and upper_bound_nano(price, bound.input_tokens, bound.output_tokens)
+        price
+        and upper_bound_nano(
+            price, bound.input_tokens, bound.output_tokens, keeps_an_hour=bound.keeps_an_hour
+        )
         for price in prices
     ]
     known = [nano for nano in nanos if nano is not None]

@@ -226,7 +226,11 @@ def _told(deployment: Deployment, error: Exception, tap: Tap | None) -> CallErro
     """Type an error by the provider's own answer, where there was one: litellm rewrites them."""
     if tap is not None and tap.refused is not None:
         return refused(deployment, *tap.refused)
-    return call_error(deployment, error)
+    told = call_error(deployment, error)
+    if tap is None or tap.sent or isinstance(told, BadRequestError | ModelNotFoundError):
+        return told
+    # litellm could not write the request: it would fail again, and nobody was asked.
+    return failure(BadRequestError, deployment)
 
 
 def _reported(chunks: Sequence[Any]) -> Chunk:
@@ -246,6 +250,8 @@ def _import() -> None:
     import litellm
 
     litellm.suppress_debug_info = True
+    # It uses what pydantic has deprecated; where a host makes warnings errors, streams would break.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"litellm\.")
     with warnings.catch_warnings():
         # Its types for streams are built when they are first used, and pydantic warns of them.
         warnings.simplefilter("ignore")

@@ -50,6 +50,7 @@ class _Line:
     async def send(self, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
         if stream:
             request.headers["accept-encoding"] = "identity"  # for the tap
+        self._tap.sent = True
         try:
             response = await self._shared.send(request, stream=stream)
         except (httpx.RemoteProtocolError, httpx.ConnectError) as error:

@@ -76,7 +76,8 @@ def reply_of(deployment: Deployment, data: Any, request_id: str | None) -> Reply
     said = table(choice.get("message"))
     if not said or choice.get("finish_reason") in _UNFINISHED:
         raise failure(BrokenResponseError, deployment, status=200)
-    calls = tuple(_tool_call(table(call)) for call in said.get("tool_calls") or ())
+    asked = (table(call) for call in said.get("tool_calls") or ())
+    calls = tuple(_tool_call(call) for call in asked if not is_server_call(call))
     usage = answer.get("usage")
     finish = _FINISH.get(str(choice.get("finish_reason")), "stop")
     return Reply(
@@ -90,6 +91,11 @@ def reply_of(deployment: Deployment, data: Any, request_id: str | None) -> Reply
         refusal=said.get("refusal"),
         message={key: said[key] for key in _KEPT if said.get(key) is not None},
     )
+
+
+def is_server_call(call: Mapping[str, Any]) -> bool:
+    """Whether Anthropic has run a tool by itself; litellm lists that with the caller's tools."""
+    return str(call.get("id")).startswith("srvtoolu_")
 
 
 def _text(content: Any) -> str:

@@ -23,10 +23,12 @@ class Tap:
 
     Attributes:
         usage: of the whole answer; None until the provider has named it.
+        sent: the request has left.
         refused: status, headers and body of an answer with an error status.
     """
 
     def __init__(self, provider: str) -> None:
+        self.sent = False
         self.usage: Usage | None = None
         self.refused: tuple[int, Mapping[str, str], bytes] | None = None
         self._fold, self._read = TAPPED[provider]

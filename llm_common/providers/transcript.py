@@ -15,7 +15,7 @@ from ..routing import Deployment
 from ..types import Delta, ToolCallDelta, Usage
 from .base import Chunk, Reply
 from .failures import failure, from_status
-from .openai_format import reply_of
+from .openai_format import is_server_call, reply_of
 from .usage import cost_reported, table, usage_of
 
 _REASONING = ("reasoning_content", "reasoning")  # DeepSeek, Z.ai and litellm; OpenRouter and Groq
@@ -111,10 +111,8 @@ class Transcript:
         for name in _BLOCKS:
             for block in said.get(name) or ():
                 _join_block(self._blocks.setdefault(name, []), table(block))
-        found += [
-            Delta(tool_call=self._calls.add(table(call))) for call in said.get("tool_calls") or ()
-        ]
-        return found
+        pieces = [self._calls.add(table(call)) for call in said.get("tool_calls") or ()]
+        return [*found, *(Delta(tool_call=piece) for piece in pieces if piece is not None)]
 
 
 class _Calls:
@@ -124,7 +122,8 @@ class _Calls:
         self.whole: list[dict[str, Any]] = []
         self._places: dict[Any, int] = {}
 
-    def add(self, piece: Mapping[str, Any]) -> ToolCallDelta:
+    def add(self, piece: Mapping[str, Any]) -> ToolCallDelta | None:
+        """Add a piece; return what the caller sees of it: None of what the provider runs."""
         place = self._place(piece)
         call, function = self.whole[place], table(piece.get("function"))
         written = str(function.get("arguments") or "")
@@ -133,8 +132,11 @@ class _Calls:
         said["arguments"] += written
         # Beside OpenAI's fields: thought signatures, which must go back with the call.
         call |= {k: v for k, v in piece.items() if k not in ("function", "index") and v is not None}
+        if is_server_call(call):
+            return None
+        index = sum(not is_server_call(earlier) for earlier in self.whole[:place])
         return ToolCallDelta(
-            place, str(piece.get("id") or ""), str(function.get("name") or ""), written
+            index, str(piece.get("id") or ""), str(function.get("name") or ""), written
         )
 
     def _place(self, piece: Mapping[str, Any]) -> int:

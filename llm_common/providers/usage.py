@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, cast
 
-from ..types import Usage
+from ..types import HelperUsage, Usage
 
 
 def usage_of(raw: Any) -> Usage | None:
@@ -51,13 +51,25 @@ def usage_of_anthropic(raw: Any) -> Usage | None:
     written = _count(counts, "cache_creation_input_tokens")
     output_tokens = _count(counts, "output_tokens")
     thought = _count(table(counts.get("output_tokens_details")), "thinking_tokens")
+    hour = _count(table(counts.get("cache_creation")), "ephemeral_1h_input_tokens")
     return Usage(
         input_tokens=_count(counts, "input_tokens") + cached + written,
         output_tokens=output_tokens,
         cached_input_tokens=cached,
         cache_write_tokens=written,
         reasoning_tokens=min(thought, output_tokens),
+        cache_write_1h_tokens=min(hour, written),
+        web_searches=_count(table(counts.get("server_tool_use")), "web_search_requests"),
+        helpers=tuple(_helpers(counts.get("iterations"))),
     )
+
+
+def _helpers(iterations: Any) -> Iterator[HelperUsage]:
+    """Find the turns of an advisor, which Anthropic bills beside and by the advisor's prices."""
+    for turn in (table(each) for each in iterations or ()):
+        usage = usage_of_anthropic(turn) if turn.get("type") == "advisor_message" else None
+        if usage is not None:
+            yield HelperUsage(model=str(turn.get("model")), usage=usage)
 
 
 def usage_of_gemini(raw: Any) -> Usage | None:
