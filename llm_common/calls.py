@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 from uuid import uuid4
 
 from .context import Labels
@@ -129,10 +130,51 @@ async def attempt(
         # Cancelled or interrupted: the request may be billed, so its bound is charged.
         op.settle(hold, Outcome("cancelled", estimate=True, error_class=type(error).__name__))
         raise
-    op.settle(hold, _answered(answer, target.price))
+    op.settle(hold, _answered(answer, target))
     if answer.fault is not None:
         raise answer.fault
     return answer
+
+
+async def attempt_stream(
+    op: Operation,
+    target: Target,
+    kind: Kind,
+    items: AsyncGenerator[R, None],
+    arrived: Callable[[], Answer[Any]],
+) -> AsyncGenerator[R, None]:
+    """Reserve, send once, pass on what arrives, settle; see `attempt`.
+
+    It settles when the stream ends, when it breaks and when its reader leaves it.
+
+    Args:
+        items: sends when its first item is asked for.
+        arrived: what is known of the answer by now; asked once, at the end.
+    """
+    op.attempts += 1
+    hold = await op.tracker.reserve(op.intent(target, kind))
+    async with aclosing(items):
+        try:
+            async for item in items:
+                yield item
+        except BaseException as error:
+            op.settle(hold, _broken_off(arrived(), error, target))
+            raise
+        answer = arrived()
+        op.settle(hold, _answered(answer, target))
+    if answer.fault is not None:
+        raise answer.fault
+
+
+def _broken_off(answer: Answer[Any], error: BaseException, target: Target) -> Outcome:
+    """An answer that named its usage before it broke off is billed by it; see `attempt`."""
+    name = type(error).__name__
+    status = "error" if isinstance(error, CallError) else "cancelled"
+    if answer.usage is not None or answer.reported_usd is not None:
+        return replace(_answered(answer, target), status=status, error_class=name)
+    if isinstance(error, CallError):
+        return _failed(error)
+    return Outcome(status, estimate=True, error_class=name)
 
 
 def _failed(error: CallError) -> Outcome:
@@ -142,8 +184,9 @@ def _failed(error: CallError) -> Outcome:
     return Outcome("error", estimate=True, error_class=name)
 
 
-def _answered(answer: Answer[R], price: Price | None) -> Outcome:
-    cost = cost_of(answer.usage, price, answer.reported_usd)
+def _answered(answer: Answer[R], target: Target) -> Outcome:
+    price = target.price
+    cost = cost_of(answer.usage, price, answer.reported_usd, target.provider)
     metered = answer.usage is not None or answer.reported_usd is not None
     return Outcome(
         "error" if answer.fault else "ok",

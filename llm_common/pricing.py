@@ -33,6 +33,7 @@ _LITELLM_RATES = {
     "cached_input": "cache_read_input_token_cost",
     "cache_write": "cache_creation_input_token_cost",
     "reasoning": "output_cost_per_reasoning_token",
+    "cache_write_1h": "cache_creation_input_token_cost_above_1hr",
 }
 
 Rates = Mapping[str, Any]
@@ -48,7 +49,9 @@ class Price:
         cached_input: per input token read from a cache; None means `input`.
         cache_write: per input token written to a cache; None means `input`.
         reasoning: per reasoning token; None means `output`.
+        cache_write_1h: per input token written to a cache for an hour; None means `cache_write`.
         request: per request.
+        search: per search by the provider's own tool; None means unknown.
         source: ``prices`` (our data) or ``litellm`` (its map).
         version: of that source.
         above: dearer rates as (input tokens, price): once a request's input exceeds the
@@ -60,7 +63,9 @@ class Price:
     cached_input: Decimal | None = None
     cache_write: Decimal | None = None
     reasoning: Decimal | None = None
+    cache_write_1h: Decimal | None = None
     request: Decimal = ZERO
+    search: Decimal | None = None
     source: str = "prices"
     version: str = ""
     above: tuple[tuple[int, Price], ...] = ()
@@ -91,11 +96,16 @@ class Cost:
     version: str | None = None
 
 
-def cost_of(usage: Usage | None, price: Price | None, reported: Decimal | None = None) -> Cost:
+def cost_of(
+    usage: Usage | None, price: Price | None, reported: Decimal | None = None, provider: str = ""
+) -> Cost:
     """Cost one attempt: what the provider reports, else its usage by the price.
 
     Cached and cache-write tokens are parts of the input and reasoning is a part of the output,
     so each token is billed once. Without a usage only a price per request is a cost.
+
+    Args:
+        provider: whose prices hold for models that the answering one consulted.
     """
     if reported is not None:
         return Cost(reported, "provider")
@@ -104,30 +114,60 @@ def cost_of(usage: Usage | None, price: Price | None, reported: Decimal | None =
     if usage is None:
         known = price.request if price.is_per_request else None
         return Cost(known, price.source, price.version) if known is not None else Cost(None)
+    helpers = (cost_of(h.usage, price_of(provider, h.model)).usd for h in usage.helpers)
+    parts = [_tokens_usd(usage, price), _searches_usd(usage, price), *helpers]
+    known = [part for part in parts if part is not None]
+    if len(known) < len(parts):
+        return Cost(None)
+    return Cost(sum(known, ZERO), price.source, price.version)
+
+
+def _tokens_usd(usage: Usage, price: Price) -> Decimal:
     rates = price.at(usage.input_tokens)
-    cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+    cached, written, kept = (
+        usage.cached_input_tokens,
+        usage.cache_write_tokens,
+        usage.cache_write_1h_tokens,
+    )
     plain = max(usage.input_tokens - cached - written, 0)
     visible = max(usage.output_tokens - usage.reasoning_tokens, 0)
-    usd = (
+    write = _or(rates.cache_write, rates.input)
+    return (
         plain * rates.input
         + cached * _or(rates.cached_input, rates.input)
-        + written * _or(rates.cache_write, rates.input)
+        + max(written - kept, 0) * write
+        + kept * _or(rates.cache_write_1h, write)
         + visible * rates.output
         + usage.reasoning_tokens * _or(rates.reasoning, rates.output)
         + rates.request
     )
-    return Cost(usd, price.source, price.version)
 
 
-def upper_bound_nano(price: Price, input_tokens: int, output_tokens: int, requests: int = 1) -> int:
+def _searches_usd(usage: Usage, price: Price) -> Decimal | None:
+    if not usage.web_searches:
+        return ZERO
+    return None if price.search is None else usage.web_searches * price.search
+
+
+def upper_bound_nano(
+    price: Price,
+    input_tokens: int,
+    output_tokens: int,
+    requests: int = 1,
+    *,
+    keeps_an_hour: bool = False,
+) -> int:
     """Return the most that a call can cost, in nano-dollars, rounded up.
+
+    Args:
+        keeps_an_hour: the request asks for a cache that lasts an hour, which is dearer.
 
     Takes the dearest rate that this many tokens can meet: a cache write instead of plain input,
     reasoning instead of plain output, a tier for long input where it can be reached.
     """
     reachable = [price, *(tier for tokens, tier in price.above if input_tokens > tokens)]
     usd = max(
-        input_tokens * max(rates.input, _or(rates.cache_write, ZERO), _or(rates.cached_input, ZERO))
+        input_tokens * _dearest_input(rates, keeps_an_hour=keeps_an_hour)
         + output_tokens * max(rates.output, _or(rates.reasoning, ZERO))
         + requests * rates.request
         for rates in reachable
@@ -190,6 +230,12 @@ def _or(rate: Decimal | None, otherwise: Decimal) -> Decimal:
     return otherwise if rate is None else rate
 
 
+def _dearest_input(rates: Price, *, keeps_an_hour: bool) -> Decimal:
+    hour = rates.cache_write_1h if keeps_an_hour else None
+    others = (rates.cache_write, rates.cached_input, hour)
+    return max(rates.input, *(_or(rate, ZERO) for rate in others))
+
+
 @lru_cache(maxsize=1)
 def _prices() -> Mapping[str, Any]:
     return tomllib.loads(PRICES_FILE.read_text(encoding="utf-8"), parse_float=Decimal)
@@ -211,7 +257,11 @@ def _per_million(entry: Rates) -> Price:
         key: Decimal(entry[key]).scaleb(-6) for key in _LITELLM_RATES if entry.get(key) is not None
     }
     return Price(
-        **rates, request=Decimal(entry.get("request", 0)), source="prices", version=prices_version()
+        **rates,
+        request=Decimal(entry.get("request", 0)),
+        search=entry.get("search"),
+        source="prices",
+        version=prices_version(),
     )
 
 
@@ -251,6 +301,9 @@ def _litellm_rates(entry: Rates, suffix: str) -> Price | None:
     rates: dict[str, Any] = {
         key: Decimal(value) for key, value in found.items() if value is not None
     }
+    searches = cast("Rates", entry.get("search_context_cost_per_query") or {})
+    if "search_context_size_medium" in searches:
+        rates["search"] = Decimal(searches["search_context_size_medium"])
     # The map writes 0 where a provider has no price for cache writes: they are plain input.
     if not rates.get("cache_write"):
         rates.pop("cache_write", None)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Generic, TypedDict, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 JSON = Any
 """A value that `json` can write. Not spelled out: recursive aliases slow every checker down."""
@@ -43,6 +44,11 @@ class Usage(Frozen):
 
     `input_tokens` is all input: cached and cache-write tokens are parts of it.
     `output_tokens` is all output: reasoning is a part of it.
+
+    Attributes:
+        cache_write_1h_tokens: part of `cache_write_tokens` that is kept for an hour, not minutes.
+        web_searches: searches by the provider's own tool, where it bills them one by one.
+        helpers: what other models used that the answering one consulted; not in the sums above.
     """
 
     input_tokens: int = 0
@@ -50,6 +56,9 @@ class Usage(Frozen):
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_1h_tokens: int = 0
+    web_searches: int = 0
+    helpers: tuple[HelperUsage, ...] = ()
 
     @property
     def total_tokens(self) -> int:
@@ -61,6 +70,13 @@ class Usage(Frozen):
         return Usage(**{f: getattr(self, f) + getattr(other, f) for f in Usage.model_fields})
 
 
+class HelperUsage(Frozen):
+    """Tokens of a model that another one consulted."""
+
+    model: str
+    usage: Usage
+
+
 class ToolCall(Frozen):
     """A call that the model asks for; `arguments` is the JSON text it wrote."""
 
@@ -69,12 +85,39 @@ class ToolCall(Frozen):
     arguments: str
 
 
+@dataclass(frozen=True, slots=True)
+class ToolCallDelta:
+    """A piece of one tool call of a streamed answer.
+
+    Attributes:
+        index: which call of the answer, from 0.
+        id: of the call; only with its first piece, as is `name`.
+        arguments: the next characters of the JSON text.
+    """
+
+    index: int
+    id: str = ""
+    name: str = ""
+    arguments: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """A piece of a streamed answer: text, reasoning or a part of a tool call, one of the three."""
+
+    text: str = ""
+    reasoning: str = ""
+    tool_call: ToolCallDelta | None = None
+
+
 class LLMResponse(Frozen, Generic[T]):
     """What one operation came to.
 
     Attributes:
         text: the answer's text; empty when the model only called tools.
         parsed: the validated `response_model`, or None.
+        message: the assistant's message in OpenAI's shape: append it to the conversation before
+            the results of its tool calls.
         finish_reason: stop, length, tool_calls or content_filter.
         usage: tokens of the attempt that answered.
         cost_usd: USD of all attempts of the operation; None when a price is unknown.
@@ -92,6 +135,7 @@ class LLMResponse(Frozen, Generic[T]):
     text: str
     parsed: T | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    message: Message = Field(default_factory=dict[str, Any])
     finish_reason: str = "stop"
     usage: Usage = Usage()
     cost_usd: Decimal | None = None
@@ -106,3 +150,24 @@ class LLMResponse(Frozen, Generic[T]):
     prompt_id: str | None = None
     prompt_version: str | None = None
     prompt_hash: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embeddings:
+    """Texts as vectors, and what that came to; see `LLMResponse` for what is not listed here.
+
+    Attributes:
+        vectors: one for each text, in the order of the texts.
+    """
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage
+    cost_usd: Decimal | None
+    cost_source: str | None
+    provider: str
+    requested_model: str
+    model: str
+    deployment: str
+    attempts: int
+    latency_ms: int
+    operation_id: str

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from decimal import Decimal
 from fractions import Fraction
 
@@ -25,7 +26,7 @@ from llm_common.pricing import (
     upper_bound_nano,
 )
 from llm_common.routing import load_registry
-from llm_common.types import Usage
+from llm_common.types import HelperUsage, Usage
 from tests.wire.billing import requested_model
 from tests.wire.replay import exchanges
 
@@ -246,3 +247,42 @@ def test_prices_are_found_without_importing_litellm() -> None:
 def test_bounds_round_up(tokens: int, nano: int) -> None:
     cheap = Price(input=D("0.00000000005"), output=D(0))
     assert upper_bound_nano(cheap, tokens, 0) == nano
+
+
+def test_what_is_billed_beside_tokens_and_by_other_models() -> None:
+    price = price_of("anthropic", "claude-sonnet-4-5")
+    assert price is not None
+    usage = Usage(
+        input_tokens=100,
+        output_tokens=10,
+        cache_write_tokens=50,
+        cache_write_1h_tokens=20,
+        web_searches=2,
+        helpers=(
+            HelperUsage(model="claude-opus-4-8", usage=Usage(input_tokens=1000, output_tokens=100)),
+        ),
+    )
+    tokens = 50 * D(3) + 30 * D("3.75") + 20 * D(6) + 10 * D(15)
+    helper = 1000 * D(5) + 100 * D(25)
+    cost = cost_of(usage, price, provider="anthropic")
+    assert cost.usd == (tokens + helper) / 10**6 + 2 * D("0.01")
+
+
+def test_a_part_without_a_price_makes_the_cost_unknown() -> None:
+    price = Price(D("0.001"), D("0.001"))
+    assert cost_of(Usage(web_searches=1), price) == Cost(None)
+    stranger = HelperUsage(model="no-such-model", usage=Usage(input_tokens=1))
+    assert cost_of(Usage(helpers=(stranger,)), price, provider="anthropic") == Cost(None)
+
+
+@given(usages(), prices(), st.integers(0, 2_000_000))
+def test_an_hour_in_the_cache_is_bounded_where_it_is_asked_for(
+    usage: Usage, price: Price, hour: int
+) -> None:
+    kept = usage.model_copy(update={"cache_write_1h_tokens": min(hour, usage.cache_write_tokens)})
+    dear = replace(price, cache_write_1h=2 * price.input, above=())
+    cost = cost_of(kept, dear).usd
+    assert cost is not None
+    assert cost * 10**9 <= upper_bound_nano(
+        dear, usage.input_tokens, usage.output_tokens, keeps_an_hour=True
+    )

@@ -63,6 +63,7 @@ class TokenBound:
 
     Attributes:
         fees_nano: charges beside tokens, such as hosted searches, in nano-dollars.
+        keeps_an_hour: input is to be cached for an hour, which costs more to write.
         models: further models that the request lets the provider use in place of, or beside,
             the one asked: price the bound by the dearest.
     """
@@ -71,6 +72,7 @@ class TokenBound:
     output_tokens: int
     fees_nano: int = 0
     models: tuple[str, ...] = ()
+    keeps_an_hour: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +140,25 @@ def token_bound(
         output_tokens=max_tokens * answers + sum(_advice(table) for table in advisors),
         fees_nano=sum(_cap(name).fee_nano * _uses(name, table) for name, table in hosted),
         models=models,
+        keeps_an_hour=any(_keeps_an_hour(part) for part in (messages, tools, extra)),
     )
+
+
+def embedding_bound(texts: Sequence[str]) -> TokenBound:
+    """Return the most that texts can be billed for when they become vectors."""
+    return TokenBound(
+        input_tokens=sum(PER_MESSAGE + _content(text, ()) for text in texts), output_tokens=0
+    )
+
+
+def _keeps_an_hour(value: Any) -> bool:
+    """Whether a cache is asked for that lasts an hour, anywhere inside."""
+    if isinstance(value, Mapping):
+        table = cast("Mapping[str, Any]", value)
+        return table.get("ttl") == "1h" or any(_keeps_an_hour(item) for item in table.values())
+    if isinstance(value, list | tuple):
+        return any(_keeps_an_hour(item) for item in cast("Iterable[Any]", value))
+    return False
 
 
 def _content(value: Any, names: Sequence[str]) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, Protocol
@@ -52,6 +52,28 @@ class Reply:
     message: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
+@dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Texts to be turned into vectors; `extra` is passed through."""
+
+    texts: Sequence[str]
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+@dataclass(frozen=True, slots=True)
+class Vectors:
+    """A provider's answer to an `EmbedRequest`; see `Reply`."""
+
+    vectors: tuple[tuple[float, ...], ...]
+    usage: Usage | None
+    model: str
+    cost_usd: Decimal | None = None
+
+
+Chunk = Mapping[str, Any] | Usage
+"""A piece of a streamed answer in OpenAI's format, or its usage where a wire knows it better."""
+
+
 class Provider(Protocol):
     """A wire that carries requests to deployments."""
 
@@ -63,6 +85,28 @@ class Provider(Protocol):
         Raises:
             CallError: by type what went wrong; foreign exceptions never get through, and their
                 text is not in the message. `CallError.billed` says whether it may cost money.
+        """
+        ...
+
+    def stream(
+        self, deployment: Deployment, request: ChatRequest, *, timeout_s: float
+    ) -> AsyncGenerator[Chunk, None]:
+        """Send exactly one HTTP request and yield the chunks of its answer; see `deltas_of`.
+
+        Closing the generator closes the connection.
+
+        Raises:
+            CallError: as `send`, when the first chunk is asked for or between chunks.
+        """
+        ...
+
+    async def embed(
+        self, deployment: Deployment, request: EmbedRequest, *, timeout_s: float
+    ) -> Vectors:
+        """Send exactly one HTTP request and return the vectors.
+
+        Raises:
+            CallError: as `send`.
         """
         ...
 

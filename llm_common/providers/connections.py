@@ -1,8 +1,6 @@
-"""What a lost connection means, and an HTTP client that never sends anything twice."""
+"""What a lost connection means."""
 
 from __future__ import annotations
-
-from typing import Any
 
 from ..errors import (
     BrokenResponseError,
@@ -34,30 +32,3 @@ def lost_connection(error: BaseException) -> type[CallError] | None:
             case _:
                 cause = cause.__cause__ or cause.__context__
     return None
-
-
-def one_shot_handler() -> Any:
-    """Make the `AsyncHTTPHandler` that litellm is given, so that it sends each request once.
-
-    Its own handler sends a request a second time when the connection breaks, even if the server
-    has read the first one: that would be paid twice and recorded once.
-    """
-    import httpx
-    from litellm.llms.custom_httpx import (  # pyright: ignore[reportMissingTypeStubs]
-        http_handler,
-    )
-    from openai import DefaultAioHttpClient
-
-    class OneShotClient(DefaultAioHttpClient):
-        async def send(self, *args: object, **kwargs: object) -> httpx.Response:
-            try:
-                return await super().send(*args, **kwargs)  # type: ignore[arg-type]
-            except (httpx.RemoteProtocolError, httpx.ConnectError) as error:
-                # Any other type is not repeated.
-                raise httpx.ReadError(type(error).__name__) from error
-
-    class OneShotHandler(http_handler.AsyncHTTPHandler):
-        def create_client(self, *_: object, **__: object) -> httpx.AsyncClient:
-            return OneShotClient()
-
-    return OneShotHandler()

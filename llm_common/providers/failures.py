@@ -149,6 +149,17 @@ def from_status(
     return error
 
 
+def refused(
+    deployment: Deployment, status: int, headers: Mapping[str, str], content: bytes
+) -> CallError:
+    """Make the error for an answer with an error status, whatever its body is."""
+    try:
+        body = decode(deployment, content)
+    except BrokenResponseError:
+        body = None
+    return from_status(deployment, status, headers, body)
+
+
 def failure(
     kind: type[CallError],
     deployment: Deployment,

@@ -6,7 +6,9 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Mapping
+import warnings
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, cast
 from weakref import WeakKeyDictionary
 
@@ -24,10 +26,13 @@ from ..errors import (
     RefusedError,
 )
 from ..routing import Deployment
-from .base import ChatRequest, Reply
-from .connections import lost_connection, one_shot_handler
-from .failures import Refusal, error_type, failure, retry_after_s
+from . import gemini_embeddings
+from .base import ChatRequest, Chunk, EmbedRequest, Reply, Vectors
+from .connections import lost_connection
+from .embedding_format import embed_arguments, vectors_of
+from .failures import Refusal, error_type, failure, refused, retry_after_s
 from .openai_format import arguments, reply_of
+from .tap import TAPPED, Tap
 
 ERRORS: Mapping[str, type[CallError]] = {
     "AuthenticationError": AuthenticationError,
@@ -66,9 +71,6 @@ ERRORS: Mapping[str, type[CallError]] = {
 }
 """Every exception class of litellm by name -> ours."""
 
-ONE_SHOT = ("anthropic", "gemini")
-"""Providers whose litellm code takes our HTTP handler; the rest have clients of their own."""
-
 
 class LiteLLMWire:
     """Carries requests through litellm; one instance serves a process.
@@ -83,22 +85,74 @@ class LiteLLMWire:
         self, deployment: Deployment, request: ChatRequest, *, timeout_s: float
     ) -> Reply:
         """Send one request; see `Provider.send`."""
+        tap = _tap(deployment)
+        values = arguments(deployment.model, request)
+        answer = await self._call("acompletion", deployment, values, timeout_s, tap)
+        reply = reply_of(deployment, answer.model_dump(), None)
+        return replace(reply, usage=tap.usage) if tap else reply
+
+    async def stream(
+        self, deployment: Deployment, request: ChatRequest, *, timeout_s: float
+    ) -> AsyncGenerator[Chunk, None]:
+        """Send one request and yield the chunks of its answer; see `Provider.stream`."""
+        tap = _tap(deployment)
+        values = arguments(deployment.model, request, stream=True)
+        answer = await self._call("acompletion", deployment, values, timeout_s, tap)
+        try:
+            async for chunk in answer:
+                if tap and tap.usage:
+                    yield tap.usage
+                yield {**chunk.model_dump(), "usage": None}
+        except Exception as error:  # noqa: BLE001 - no foreign exception gets through
+            raise _told(deployment, error, tap) from None
+        finally:
+            await answer.aclose()
+        if tap is None:
+            yield _reported(answer.chunks)
+        elif tap.usage is None:
+            # litellm calls an answer finished that only stopped.
+            raise failure(BrokenResponseError, deployment, status=200)
+
+    async def embed(
+        self, deployment: Deployment, request: EmbedRequest, *, timeout_s: float
+    ) -> Vectors:
+        """Send one request for embeddings; see `Provider.embed`."""
+        if deployment.provider == "gemini":
+            await warm()
+            return await gemini_embeddings.embed(
+                self._line().transport, deployment, request, timeout_s
+            )
+        values = embed_arguments(deployment.model, request)
+        answer = await self._call("aembedding", deployment, values, timeout_s, None)
+        return vectors_of(deployment, answer.model_dump())
+
+    async def _call(
+        self,
+        method: str,
+        deployment: Deployment,
+        values: dict[str, Any],
+        timeout_s: float,
+        tap: Tap | None,
+    ) -> Any:
         await warm()
         line = self._line()
-        # litellm's MCP gateway would send requests of its own, and needs a package that we lack.
-        values = {**arguments(deployment.model, request), "_skip_mcp_handler": True}
-        if deployment.provider in ONE_SHOT:
-            values["client"] = line.handler
+        # litellm's MCP gateway would send requests of its own, by a package that we lack.
+        options: dict[str, Any] = {"_skip_mcp_handler": True, "disable_fallbacks": True}
+        if tap is not None:
+            options["client"] = line.handler(tap)
         try:
             async with asyncio.timeout(timeout_s):
-                answer = await line.router.acompletion(
-                    model=line.name_of(deployment), timeout=timeout_s, num_retries=0, **values
+                return await getattr(line.router, method)(
+                    model=line.name_of(deployment),
+                    timeout=timeout_s,
+                    num_retries=0,
+                    **options,
+                    **values,
                 )
         except TimeoutError:
             raise failure(ProviderTimeoutError, deployment) from None
         except Exception as error:  # noqa: BLE001 - no foreign exception gets through
-            raise call_error(deployment, error) from None
-        return reply_of(deployment, answer.model_dump(), None)
+            raise _told(deployment, error, tap) from None
 
     async def aclose(self) -> None:
         """Close the transports of this event loop."""
@@ -120,13 +174,21 @@ class _Line:
     def __init__(self) -> None:
         from litellm import Router  # pyright: ignore[reportPrivateImportUsage]
 
+        from .one_shot import transport
+
         self.pid = os.getpid()
         # Any, because litellm's types are partly unknown.
         self.router: Any = Router(
             model_list=[], num_retries=0, max_fallbacks=0, disable_cooldowns=True
         )
-        self.handler = one_shot_handler()
+        self.transport = transport()
         self._names: dict[tuple[str, str, str | None, str], str] = {}
+
+    def handler(self, tap: Tap) -> Any:
+        """Make the HTTP handler of one call."""
+        from .one_shot import OneShotHandler
+
+        return OneShotHandler(self.transport, tap)
 
     def name_of(self, deployment: Deployment) -> str:
         """Return the router's name for a deployment."""
@@ -153,7 +215,28 @@ class _Line:
     async def aclose(self) -> None:
         """Close the transports and take the router's hooks out of litellm's global lists."""
         self.router.discard()
-        await self.handler.close()
+        await self.transport.aclose()
+
+
+def _tap(deployment: Deployment) -> Tap | None:
+    return Tap(deployment.provider) if deployment.provider in TAPPED else None
+
+
+def _told(deployment: Deployment, error: Exception, tap: Tap | None) -> CallError:
+    """Type an error by the provider's own answer, where there was one: litellm rewrites them."""
+    if tap is not None and tap.refused is not None:
+        return refused(deployment, *tap.refused)
+    told = call_error(deployment, error)
+    if tap is None or tap.sent or isinstance(told, BadRequestError | ModelNotFoundError):
+        return told
+    # litellm could not write the request: it would fail again, and nobody was asked.
+    return failure(BadRequestError, deployment)
+
+
+def _reported(chunks: Sequence[Any]) -> Chunk:
+    """Find the usage that the provider named; where it named none, litellm makes one up."""
+    named = [chunk.usage for chunk in chunks if getattr(chunk, "usage", None) is not None]
+    return {"usage": named[-1].model_dump()} if named else {}
 
 
 async def warm() -> None:
@@ -167,12 +250,18 @@ def _import() -> None:
     import litellm
 
     litellm.suppress_debug_info = True
-    # At INFO these write the provider's error text, which may quote the prompt or the key. A host
-    # that wants them sets their level itself.
+    # It uses what pydantic has deprecated; where a host makes warnings errors, streams would break.
+    warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"litellm\.")
+    with warnings.catch_warnings():
+        # Its types for streams are built when they are first used, and pydantic warns of them.
+        warnings.simplefilter("ignore")
+        litellm.types.utils.Delta()
+    # These write the provider's error text, which may quote the prompt or the key, even at ERROR.
+    # A host that wants them sets their level itself.
     for name in ("LiteLLM", "LiteLLM Router"):
         logger = logging.getLogger(name)
         if logger.level == logging.NOTSET:
-            logger.setLevel(logging.WARNING)
+            logger.setLevel(logging.CRITICAL)
 
 
 def call_error(deployment: Deployment, error: Exception) -> CallError:

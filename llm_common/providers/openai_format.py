@@ -10,7 +10,7 @@ from ..routing import Deployment, ModelSpec
 from ..types import ToolCall
 from .base import ChatRequest, Reply
 from .failures import failure, from_status
-from .usage import openrouter_cost, table, usage_of
+from .usage import cost_reported, table, usage_of
 
 _FINISH = {
     "stop": "stop",
@@ -34,8 +34,11 @@ _KEPT = (
 )
 
 
-def arguments(spec: ModelSpec, request: ChatRequest) -> dict[str, Any]:
-    """Return the request's arguments with the model's quirks applied, `model` left out."""
+def arguments(spec: ModelSpec, request: ChatRequest, *, stream: bool = False) -> dict[str, Any]:
+    """Return the request's arguments with the model's quirks applied, `model` left out.
+
+    A stream's usage is asked for, whatever the caller says: the ledger needs it.
+    """
     values: dict[str, Any] = {
         "messages": [dict(message) for message in request.messages],
         "max_tokens": request.max_tokens,
@@ -44,13 +47,18 @@ def arguments(spec: ModelSpec, request: ChatRequest) -> dict[str, Any]:
         "tools": [dict(tool) for tool in request.tools] or None,
         "tool_choice": request.tool_choice,
         "response_format": request.response_format,
+        "stream": True if stream else None,
+        "stream_options": {**request.extra.get("stream_options", {}), "include_usage": True}
+        if stream
+        else None,
     }
     named = {
         spec.rename.get(key, key): value
         for key, value in values.items()
         if value is not None and key not in spec.drop
     }
-    return {**spec.extra, **named, **request.extra}
+    passed = {key: value for key, value in request.extra.items() if key != "stream_options"}
+    return {**spec.extra, **named, **passed}
 
 
 def reply_of(deployment: Deployment, data: Any, request_id: str | None) -> Reply:
@@ -68,7 +76,8 @@ def reply_of(deployment: Deployment, data: Any, request_id: str | None) -> Reply
     said = table(choice.get("message"))
     if not said or choice.get("finish_reason") in _UNFINISHED:
         raise failure(BrokenResponseError, deployment, status=200)
-    calls = tuple(_tool_call(table(call)) for call in said.get("tool_calls") or ())
+    asked = (table(call) for call in said.get("tool_calls") or ())
+    calls = tuple(_tool_call(call) for call in asked if not is_server_call(call))
     usage = answer.get("usage")
     finish = _FINISH.get(str(choice.get("finish_reason")), "stop")
     return Reply(
@@ -77,11 +86,16 @@ def reply_of(deployment: Deployment, data: Any, request_id: str | None) -> Reply
         model=str(answer.get("model") or deployment.model.id),
         finish_reason="tool_calls" if calls and finish == "stop" else finish,
         tool_calls=calls,
-        cost_usd=openrouter_cost(usage) if deployment.provider == "openrouter" else None,
+        cost_usd=cost_reported(deployment.provider, usage),
         request_id=request_id or answer.get("id"),
         refusal=said.get("refusal"),
         message={key: said[key] for key in _KEPT if said.get(key) is not None},
     )
+
+
+def is_server_call(call: Mapping[str, Any]) -> bool:
+    """Whether Anthropic has run a tool by itself; litellm lists that with the caller's tools."""
+    return str(call.get("id")).startswith("srvtoolu_")
 
 
 def _text(content: Any) -> str:

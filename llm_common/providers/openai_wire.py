@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import asyncio
 import os
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, Any, cast
 from weakref import WeakKeyDictionary
 
-from ..errors import BrokenResponseError, CallError, ProviderTimeoutError
+from ..errors import BrokenResponseError, ProviderTimeoutError
 from ..routing import Deployment
-from .base import ChatRequest, Reply
+from .base import ChatRequest, Chunk, EmbedRequest, Reply, Vectors
 from .connections import lost_connection
-from .failures import decode, failure, from_status
+from .embedding_format import embed_arguments, vectors_of
+from .failures import decode, failure, refused
 from .openai_format import arguments, reply_of
+from .sse import events
+from .usage import table
 
 if TYPE_CHECKING:
     import httpx
@@ -47,6 +51,34 @@ class OpenAIWire:
         data = decode(deployment, response.content)
         return reply_of(deployment, data, response.headers.get("x-request-id"))
 
+    async def stream(
+        self, deployment: Deployment, request: ChatRequest, *, timeout_s: float
+    ) -> AsyncGenerator[Chunk, None]:
+        """Send one request and yield the chunks of its answer; see `Provider.stream`."""
+        import aiohttp
+        import httpx
+
+        values = arguments(deployment.model, request, stream=True)
+        body = {"model": deployment.model.id, **values}
+        response = await self._post(deployment, "/chat/completions", body, timeout_s, stream=True)
+        try:
+            async for data in _events(response):
+                if data == b"[DONE]":
+                    return
+                yield table(decode(deployment, data))
+        except (httpx.HTTPError, aiohttp.ClientError) as error:
+            raise failure(lost_connection(error) or BrokenResponseError, deployment) from None
+        finally:
+            await response.aclose()
+
+    async def embed(
+        self, deployment: Deployment, request: EmbedRequest, *, timeout_s: float
+    ) -> Vectors:
+        """Send one request for embeddings; see `Provider.embed`."""
+        body = {"model": deployment.model.id, **embed_arguments(deployment.model, request)}
+        response = await self._post(deployment, "/embeddings", body, timeout_s)
+        return vectors_of(deployment, decode(deployment, response.content))
+
     async def aclose(self) -> None:
         """Close the transports of this event loop."""
         clients = self._clients.pop(asyncio.get_running_loop(), {})
@@ -55,19 +87,33 @@ class OpenAIWire:
                 await client.close()
 
     async def _post(
-        self, deployment: Deployment, path: str, body: dict[str, Any], timeout_s: float
+        self,
+        deployment: Deployment,
+        path: str,
+        body: dict[str, Any],
+        timeout_s: float,
+        *,
+        stream: bool = False,
     ) -> httpx.Response:
         import httpx
-        from openai import APIConnectionError, APIStatusError
+        from openai import APIConnectionError, APIStatusError, AsyncStream
 
         timeout = httpx.Timeout(timeout_s, connect=min(timeout_s, CONNECT_TIMEOUT_S))
         try:
             async with asyncio.timeout(timeout_s):
-                return await self._client(deployment).post(
-                    path, cast_to=httpx.Response, body=body, options={"timeout": timeout}
+                answer = await self._client(deployment).post(
+                    path,
+                    cast_to=httpx.Response,
+                    body=body,
+                    options={"timeout": timeout},
+                    stream=stream,
+                    stream_cls=AsyncStream[Any],
                 )
+                # With this `cast_to` a stream, too, is the bare response.
+                return cast("httpx.Response", answer)
         except APIStatusError as error:
-            raise _refused(deployment, error.response) from None
+            answer = error.response
+            raise refused(deployment, answer.status_code, answer.headers, answer.content) from None
         except APIConnectionError as error:
             kind = lost_connection(error) or BrokenResponseError
             raise failure(kind, deployment) from None
@@ -97,9 +143,10 @@ def _connect(deployment: Deployment) -> AsyncOpenAI:
     return client
 
 
-def _refused(deployment: Deployment, response: httpx.Response) -> CallError:
-    try:
-        body = decode(deployment, response.content)
-    except BrokenResponseError:
-        body = None
-    return from_status(deployment, response.status_code, response.headers, body)
+async def _events(response: httpx.Response) -> AsyncIterator[bytes]:
+    """Yield the data of a stream's events; a body that is no stream is one of them."""
+    if "json" in response.headers.get("content-type", ""):
+        yield await response.aread()
+        return
+    async for data in events(response.aiter_bytes()):
+        yield data

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Any, cast
 
-from ..types import Usage
+from ..types import HelperUsage, Usage
 
 
 def usage_of(raw: Any) -> Usage | None:
@@ -42,8 +42,58 @@ def usage_of(raw: Any) -> Usage | None:
     )
 
 
-def openrouter_cost(raw: Any) -> Decimal | None:
-    """Read what OpenRouter charged; with a key of one's own, the vendor's bill is added."""
+def usage_of_anthropic(raw: Any) -> Usage | None:
+    """Read Anthropic's ``usage``, which counts cached input beside ``input_tokens``."""
+    counts = table(raw)
+    if "input_tokens" not in counts:
+        return None
+    cached = _count(counts, "cache_read_input_tokens")
+    written = _count(counts, "cache_creation_input_tokens")
+    output_tokens = _count(counts, "output_tokens")
+    thought = _count(table(counts.get("output_tokens_details")), "thinking_tokens")
+    hour = _count(table(counts.get("cache_creation")), "ephemeral_1h_input_tokens")
+    return Usage(
+        input_tokens=_count(counts, "input_tokens") + cached + written,
+        output_tokens=output_tokens,
+        cached_input_tokens=cached,
+        cache_write_tokens=written,
+        reasoning_tokens=min(thought, output_tokens),
+        cache_write_1h_tokens=min(hour, written),
+        web_searches=_count(table(counts.get("server_tool_use")), "web_search_requests"),
+        helpers=tuple(_helpers(counts.get("iterations"))),
+    )
+
+
+def _helpers(iterations: Any) -> Iterator[HelperUsage]:
+    """Find the turns of an advisor, which Anthropic bills beside and by the advisor's prices."""
+    for turn in (table(each) for each in iterations or ()):
+        usage = usage_of_anthropic(turn) if turn.get("type") == "advisor_message" else None
+        if usage is not None:
+            yield HelperUsage(model=str(turn.get("model")), usage=usage)
+
+
+def usage_of_gemini(raw: Any) -> Usage | None:
+    """Read Gemini's ``usageMetadata``: thoughts, and what its tools read, are counted beside."""
+    counts = table(raw)
+    if "promptTokenCount" not in counts and "totalTokenCount" not in counts:
+        return None
+    input_tokens = _count(counts, "promptTokenCount") + _count(counts, "toolUsePromptTokenCount")
+    thought = _count(counts, "thoughtsTokenCount")
+    return Usage(
+        input_tokens=input_tokens,
+        output_tokens=_count(counts, "candidatesTokenCount") + thought,
+        cached_input_tokens=min(_count(counts, "cachedContentTokenCount"), input_tokens),
+        reasoning_tokens=thought,
+    )
+
+
+def cost_reported(provider: str, raw: Any) -> Decimal | None:
+    """Read what the provider says it charged: OpenRouter does, in ``usage``.
+
+    With a key of one's own there, the vendor's bill is added.
+    """
+    if provider != "openrouter":
+        return None
     counts = table(raw)
     cost = _money(counts.get("cost"))
     if cost is None or not counts.get("is_byok"):

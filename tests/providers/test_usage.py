@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common.providers.usage import openrouter_cost, usage_of
+from llm_common.providers.usage import cost_reported, usage_of
 from llm_common.types import Usage
 
 
@@ -94,4 +94,4 @@ def test_parts_are_never_more_than_the_whole(
     ],
 )
 def test_openrouter_says_what_it_charged(raw: Any, expected: Decimal | None) -> None:
-    assert openrouter_cost(raw) == expected
+    assert cost_reported("openrouter", raw) == expected

@@ -61,6 +61,9 @@ def usage_of_anthropic(raw: dict[str, Any]) -> Usage:
         cached_input_tokens=cached,
         cache_write_tokens=written,
         reasoning_tokens=(raw.get("output_tokens_details") or {}).get("thinking_tokens") or 0,
+        cache_write_1h_tokens=(raw.get("cache_creation") or {}).get("ephemeral_1h_input_tokens")
+        or 0,
+        web_searches=(raw.get("server_tool_use") or {}).get("web_search_requests") or 0,
     )
 
 

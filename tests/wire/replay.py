@@ -73,9 +73,28 @@ def answer(body: Any, status: int = 200, headers: dict[str, str] | None = None) 
     return respond
 
 
+def stream(text: str, piece: int = 700) -> Any:
+    """Make a responder that streams a recorded text, cut without regard to its events."""
+    raw = text.encode()
+
+    async def respond(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"content-type": "text/event-stream"})
+        await response.prepare(request)
+        for start in range(0, len(raw), piece):
+            await response.write(raw[start : start + piece])
+        await response.write_eof()
+        return response
+
+    return respond
+
+
 @asynccontextmanager
 async def replaying(exchange: Exchange) -> AsyncIterator[Replay]:
     """Serve the recorded answer of one exchange."""
-    kept = {k: v for k, v in exchange["response_headers"].items() if k.lower() == "retry-after"}
-    async with serving(answer(exchange["response_json"], exchange["status"], kept)) as replay:
+    if is_stream(exchange):
+        respond = stream(exchange["response_text"])
+    else:
+        kept = {k: v for k, v in exchange["response_headers"].items() if k.lower() == "retry-after"}
+        respond = answer(exchange["response_json"], exchange["status"], kept)
+    async with serving(respond) as replay:
         yield replay

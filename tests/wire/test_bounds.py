@@ -177,3 +177,13 @@ def test_models_named_in_arguments_are_told() -> None:
     message = [{"role": "user", "content": "x"}]
     bound = token_bound(message, max_tokens=1, extra={"models": ["x-ai/grok-4"]}, model="m")
     assert bound.models == ("x-ai/grok-4",)
+
+
+def test_a_cache_for_an_hour_is_noticed_wherever_it_is_asked_for() -> None:
+    hour = {"cache_control": {"type": "ephemeral", "ttl": "1h"}}
+    plain = [{"role": "user", "content": "keep this 1h"}]
+    said = [{"role": "user", "content": [{"type": "text", "text": "x", **hour}]}]
+    assert not token_bound(plain, max_tokens=1).keeps_an_hour
+    assert token_bound(said, max_tokens=1).keeps_an_hour
+    assert token_bound(plain, tools=[{"name": "t", **hour}], max_tokens=1).keeps_an_hour
+    assert token_bound(plain, extra=hour, max_tokens=1).keeps_an_hour
