@@ -30,7 +30,7 @@ from ..errors import (
 )
 from ..routing import Deployment
 from .base import Reply
-from .usage import table
+from .usage import table, tables
 
 _REASONS: dict[type[CallError], str] = {
     RateLimitedError: "rate limited; wait, or use another key",
@@ -65,6 +65,7 @@ _BY_CODE: dict[str, type[CallError]] = {
     "invalid_prompt": RefusedError,
     "insufficient_quota": QuotaExhaustedError,
     "model_not_found": ModelNotFoundError,
+    "API_KEY_INVALID": AuthenticationError,  # Gemini, with status 400
     "tool_use_failed": BrokenResponseError,  # Groq: the model wrote a malformed call
     # Z.ai's business codes, which may come with HTTP 200.
     "1000": AuthenticationError,
@@ -91,7 +92,10 @@ _TOO_LONG = re.compile(
     re.IGNORECASE,
 )
 _MODERATED = re.compile(r"flagged|moderation|content.{0,3}(policy|filter)", re.IGNORECASE)
-_NO_CREDIT = re.compile(r"insufficient (balance|credits?|quota)|out of credits", re.IGNORECASE)
+_NO_CREDIT = re.compile(
+    r"insufficient (balance|credits?|quota)|out of credits|credit balance is too low",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,10 +105,11 @@ class Refusal:
     code: str = ""
     message: str = ""
     status: int | None = None
+    retry_after_s: float | None = None
 
 
 def read_error(body: Any) -> Refusal:
-    """Read an error body: OpenAI's, OpenRouter's, Z.ai's and Anthropic's shapes alike."""
+    """Read an error body: OpenAI's, OpenRouter's, Z.ai's, Anthropic's and Gemini's shapes alike."""
     outer = table(body)
     error = outer.get("error", outer)
     if isinstance(error, str):
@@ -114,14 +119,20 @@ def read_error(body: Any) -> Refusal:
     if "flagged_input" in table(named.get("metadata")):
         code = "content_filter"
     status = int(code) if re.fullmatch(r"[45]\d\d", code) else None
-    return Refusal(code, str(named.get("message") or ""), status)
+    # Gemini's reason and delay.
+    details = tables(named.get("details"))
+    reasons = (str(each.get("reason")) for each in details)
+    code = next((reason for reason in reasons if reason in _BY_CODE), code)
+    delays = (_number(str(each.get("retryDelay")).removesuffix("s")) for each in details)
+    delay_s = next((delay for delay in delays if delay is not None), None)
+    return Refusal(code, str(named.get("message") or ""), status, delay_s)
 
 
 def error_type(status: int, refusal: Refusal) -> type[CallError]:
     """Choose the error's type from the status and what the body says. Pure."""
     if refusal.code in _BY_CODE:
         return _BY_CODE[refusal.code]
-    if status == 429 and _NO_CREDIT.search(refusal.message):
+    if status in (400, 429) and _NO_CREDIT.search(refusal.message):
         return QuotaExhaustedError
     if status in (400, 422) and _TOO_LONG.search(refusal.message):
         return ContextLengthError
@@ -139,11 +150,12 @@ def from_status(
     refusal = read_error(body)
     # A 200 that holds an error may name the status in its body, or only a code of its own.
     effective = refusal.status or (status if status >= 400 else 500)
+    wait_s = retry_after_s(headers, time.time())
     error = failure(
         error_type(effective, refusal),
         deployment,
         status=status,
-        retry_after_s=retry_after_s(headers, time.time()),
+        retry_after_s=refusal.retry_after_s if wait_s is None else wait_s,
     )
     error.billed = False
     return error

@@ -66,7 +66,7 @@ def usage_of_anthropic(raw: Any) -> Usage | None:
 
 def _helpers(iterations: Any) -> Iterator[HelperUsage]:
     """Find the turns of an advisor, which Anthropic bills beside and by the advisor's prices."""
-    for turn in (table(each) for each in iterations or ()):
+    for turn in tables(iterations):
         usage = usage_of_anthropic(turn) if turn.get("type") == "advisor_message" else None
         if usage is not None:
             yield HelperUsage(model=str(turn.get("model")), usage=usage)
@@ -105,6 +105,11 @@ def cost_reported(provider: str, raw: Any) -> Decimal | None:
 def table(value: Any) -> Mapping[str, Any]:
     """Return a JSON object as it is, and anything else as an empty one."""
     return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
+
+
+def tables(value: Any) -> list[Mapping[str, Any]]:
+    """Return the objects of a JSON list, and of anything else none."""
+    return [table(each) for each in cast("list[Any]", value)] if isinstance(value, list) else []
 
 
 def _count(counts: Mapping[str, Any], name: str) -> int:
