@@ -18,6 +18,7 @@ Ask = Callable[[dict[str, Any]], Awaitable[Reply]]
 """Sends one conversation, with whatever `tools` or `response_format` the schema needs."""
 
 _MODES = {"tools": "TOOLS", "json_schema": "JSON_SCHEMA", "json": "JSON"}
+_NOTHING = "\N{NULL}"
 _FENCE = re.compile(r"^\s*```(?:json)?\s*(.*?)\s*```\s*$", re.DOTALL)
 
 
@@ -57,6 +58,7 @@ async def ask_for(
     failure: list[LLMCommonError] = []
 
     async def create(**kwargs: Any) -> Any:
+        kwargs["messages"] = [_bare(message) for message in kwargs["messages"]]
         try:
             return _completion(await ask(kwargs))
         except LLMCommonError as error:
@@ -69,13 +71,24 @@ async def ask_for(
     )
     try:
         parsed = await create_for(
-            messages=messages, response_model=response_model, max_retries=max_reasks
+            messages=[_filled(message) for message in messages],
+            response_model=response_model,
+            max_retries=max_reasks,
         )
     except (InstructorRetryException, IncompleteOutputException) as error:
         if failure:
             raise failure[-1] from None
         raise ResponseValidationError(_explain(response_model, error, max_reasks + 1)) from None
     return _undress(parsed, response_model)
+
+
+def _filled(message: dict[str, Any]) -> dict[str, Any]:
+    """Put something where a message has no content: instructor would make it an empty list."""
+    return message if message.get("content") else {**message, "content": _NOTHING}
+
+
+def _bare(message: dict[str, Any]) -> dict[str, Any]:
+    return {**message, "content": None} if message.get("content") == _NOTHING else message
 
 
 def _quiet() -> None:
