@@ -68,8 +68,12 @@ def test_no_module_imports_the_package_root() -> None:
     assert {name: names for name, names in found.items() if names} == {}
 
 
+LATE = {"providers/one_shot.py"}
+"""Modules that are themselves imported at first use: this one extends a class of litellm."""
+
+
 def test_heavy_packages_are_imported_at_first_use() -> None:
-    found = {name: heavy_imports(text) for name, _, text in sources()}
+    found = {name: heavy_imports(text) for name, _, text in sources() if name not in LATE}
     assert {name: names for name, names in found.items() if names} == {}
 
 
