@@ -96,8 +96,8 @@ async def analyze(
     budget = None if job.budget is None else usd(job.budget, "--budget")
     subjects = [_subject(job, document) for document in documents]
     async with _tools(job, subjects, corpus or _corpus(documents), budget) as tools:
-        todo = [s for s in subjects if not job.resume or not await tools.pipeline.stored(**s)]
-        await _refuse_what_can_not_fit(tools, todo, budget)
+        unfinished = [s for s in subjects if not job.resume or not await tools.pipeline.stored(**s)]
+        await _refuse_what_can_not_fit(tools, unfinished, budget)
         done = await _analyze_all(tools, job, subjects, show=not as_json)
         await _report(tools, job, done, as_json=as_json)
     errors = [d.error for d in done if d.error]
@@ -181,14 +181,14 @@ async def _tools(
 
 
 async def _refuse_what_can_not_fit(
-    tools: Tools, todo: Sequence[Subject], budget: Decimal | None
+    tools: Tools, unfinished: Sequence[Subject], budget: Decimal | None
 ) -> None:
     """Refuse a job whose likely cost exceeds its budget, before the first request.
 
     Raises:
         BudgetExceededError: naming what it would have cost.
     """
-    bounds = [tools.pipeline.estimate(**subject) for subject in todo]
+    bounds = [tools.pipeline.estimate(**subject) for subject in unfinished]
     at_most = sum((bound for bound in bounds if bound is not None), Decimal(0))
     spent = sum(
         (line.total_cost for line in await job_costs(tools.costs, tools.job_id)), Decimal(0)
@@ -197,7 +197,7 @@ async def _refuse_what_can_not_fit(
     # What an interrupted job has paid for already is not known here: its limit decides as it goes.
     if budget is not None and spent == 0 and likely > budget:
         raise BudgetExceededError(
-            f"{len(todo)} bills would cost about {money(likely)} and at most {money(at_most)}, "
+            f"{len(unfinished)} bills would cost about {money(likely)} and at most {money(at_most)}, "
             f"more than the budget of {money(budget)}; nothing was sent",
             scope="job",
             limit_usd=budget,
