@@ -197,8 +197,8 @@ async def _refuse_what_can_not_fit(
     # What an interrupted job has paid for already is not known here: its limit decides as it goes.
     if budget is not None and spent == 0 and likely > budget:
         raise BudgetExceededError(
-            f"{len(unfinished)} bills would cost about {money(likely)} and at most {money(at_most)}, "
-            f"more than the budget of {money(budget)}; nothing was sent",
+            f"{len(unfinished)} bills would cost about {money(likely)} and at most "
+            f"{money(at_most)}, more than the budget of {money(budget)}; nothing was sent",
             scope="job",
             limit_usd=budget,
             remaining_usd=budget,
