@@ -2,6 +2,6 @@
 
 from .base import Database
 from .connect import connect, direct_url, one_of
-from .handshake import SCHEMA, handshake
+from .handshake import SCHEMA, handshake, schema_of
 
-__all__ = ["SCHEMA", "Database", "connect", "direct_url", "handshake", "one_of"]
+__all__ = ["SCHEMA", "Database", "connect", "direct_url", "handshake", "one_of", "schema_of"]

@@ -5,12 +5,12 @@ from __future__ import annotations
 from ..errors import SchemaError
 from .base import Database
 
-SCHEMA = 1
+SCHEMA = 2
 """The contract that this library was written for; it also works with the one before."""
 
 FUNCTION = "llm_schema"
 
-_checked: set[str] = set()
+_found: dict[str, int] = {}
 
 
 async def handshake(db: Database) -> None:
@@ -20,11 +20,16 @@ async def handshake(db: Database) -> None:
         SchemaError: the database is not migrated, or for another version of the library.
         DatabaseUnavailableError: no connection, or no answer in time.
     """
-    if db.identity in _checked:
-        return
-    answer = await db.call(FUNCTION, {})
-    judge(int(answer["version"]))
-    _checked.add(db.identity)
+    await schema_of(db)
+
+
+async def schema_of(db: Database) -> int:
+    """Return the schema's version, asked for once per process and database; see `handshake`."""
+    if db.identity not in _found:
+        version = int((await db.call(FUNCTION, {}))["version"])
+        judge(version)
+        _found[db.identity] = version
+    return _found[db.identity]
 
 
 def judge(found: int, known: int = SCHEMA) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from llm_common.database import connect, embedded
+from llm_common.database import SCHEMA, connect, embedded
 from llm_common.database.embedded import embedded_url
 from llm_common.database.migrations import up
 from llm_common.errors import DatabaseUnavailableError, MissingExtraError
@@ -118,7 +118,7 @@ async def test_it_is_a_database_like_any_other(tmp_path, monkeypatch):
     await up("embedded")
     database = connect("embedded")
     assert database.identity == f"embedded {tmp_path / 'postgres'} public"
-    assert await database.call("llm_schema", {}) == {"version": 1}
+    assert await database.call("llm_schema", {}) == {"version": SCHEMA}
     await database.aclose()
     await connect("embedded").aclose()
     embedded.stop(tmp_path / "postgres")

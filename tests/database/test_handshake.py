@@ -6,7 +6,7 @@ from uuid import uuid4
 
 import pytest
 
-from llm_common.database import SCHEMA, handshake
+from llm_common.database import SCHEMA, handshake, schema_of
 from llm_common.database.handshake import judge
 from llm_common.errors import DatabaseUnavailableError, SchemaError
 
@@ -62,3 +62,10 @@ async def test_a_bad_answer_is_asked_again():
     database.version = SCHEMA
     await handshake(database)
     assert database.calls == 4
+
+
+async def test_the_version_that_was_found_is_told():
+    database = Answers(SCHEMA - 1)
+    assert await schema_of(database) == SCHEMA - 1
+    assert await schema_of(database) == SCHEMA - 1
+    assert database.calls == 1
