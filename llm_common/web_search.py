@@ -194,7 +194,9 @@ class WebSearchClient:
             price,
             price and upper_bound_nano(price, 0, 0),
         )
-        op = Operation(self.cost_tracker, current(), engine.product, TIMEOUT_S, "search")
+        op = Operation(
+            self.cost_tracker, current(), engine.product, TIMEOUT_S, "search", name="web_search"
+        )
 
         async def send() -> Answer[list[SearchResult]]:
             results = await engine.search(query, endpoint, timeout_s=TIMEOUT_S)

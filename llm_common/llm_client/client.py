@@ -182,6 +182,7 @@ class LLMClient:
         given = CallOptions(**options)
         deployments = self._plan(models, given)
         op = self._operation(deployments, models, given)
+        op.name = "embeddings"
         return await embed_texts(op, deployments, texts, options.get("extra", {}))
 
     def estimate(
