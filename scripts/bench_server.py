@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 WORDS = 20
-PAUSE_S = 0.1
+PAUSE_S = 0.25
 """Of a stream: so many words, with a pause after each."""
 USAGE = {"prompt_tokens": 14, "completion_tokens": 1, "total_tokens": 15}
 ANSWER = {
@@ -90,8 +90,9 @@ async def _stream(writer: asyncio.StreamWriter) -> None:
 async def _main() -> None:
     server = await asyncio.start_server(_serve, "127.0.0.1", 0, backlog=2048)
     print(server.sockets[0].getsockname()[1], flush=True)
-    # It ends with whoever started it.
     await asyncio.to_thread(sys.stdin.read)
+    # It ends with whoever started it, whatever connections are still open.
+    os._exit(0)
 
 
 @contextmanager
