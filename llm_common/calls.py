@@ -8,10 +8,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import aclosing
+from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 from uuid import uuid4
 
 from .context import Labels
@@ -19,10 +19,12 @@ from .cost_tracker import ESTIMATED, CostTracker, Hold, Intent, Kind, Limit, Out
 from .errors import CallError
 from .pricing import Price, cost_of
 from .routing import AttemptState, GiveUp, NextDeployment, Policy, Retry, after
+from .telemetry import Observation, started
 from .types import Usage
 
 R = TypeVar("R")
 D = TypeVar("D")
+OperationName = Literal["chat", "embeddings", "web_search"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +68,13 @@ class Operation:
     first_kind: Kind = "first"
     limits: tuple[Limit, ...] = ()
     prompt: tuple[str | None, str | None, str | None] = (None, None, None)
+    name: OperationName = "chat"
     id: str = field(default_factory=lambda: str(uuid4()))
     attempts: int = 0
     cost_usd: Decimal | None = Decimal(0)
     cost_source: str | None = None
     started: float = field(default_factory=time.monotonic)
+    seen: Observation | None = None
 
     @property
     def elapsed_s(self) -> float:
@@ -103,9 +107,27 @@ class Operation:
             timeout_s=self.timeout_s,
         )
 
+    async def reserve(self, target: Target, kind: Kind) -> Hold:
+        """Begin the next attempt: hold its bound and write it down; see `CostTracker.reserve`."""
+        self.attempts += 1
+        intent = self.intent(target, kind)
+        self.seen = started(self.name, intent)
+        try:
+            return await self.tracker.reserve(intent)
+        except BaseException as error:
+            if self.seen is not None:
+                self.seen.refused(error)
+            raise
+
+    def sending(self) -> AbstractContextManager[object]:
+        """Enter while a request is on the wire: what happens inside belongs to the attempt."""
+        return nullcontext() if self.seen is None else self.seen.sending()
+
     def settle(self, hold: Hold, outcome: Outcome) -> None:
         """Record how an attempt ended and add its cost to the operation's."""
         cost = self.tracker.settle(hold, outcome)
+        if self.seen is not None:
+            self.seen.settled(outcome, cost, time.monotonic() - hold.started)
         self.cost_usd = None if self.cost_usd is None or cost is None else self.cost_usd + cost
         self.cost_source = ESTIMATED if outcome.estimate else outcome.cost_source
 
@@ -119,10 +141,10 @@ async def attempt(
         BudgetError, SpoolError, DatabaseError: refused; nothing was sent.
         CallError: the attempt failed, or its answer is of no use.
     """
-    op.attempts += 1
-    hold = await op.tracker.reserve(op.intent(target, kind))
+    hold = await op.reserve(target, kind)
     try:
-        answer = await send()
+        with op.sending():
+            answer = await send()
     except CallError as error:
         op.settle(hold, _failed(error))
         raise
@@ -151,8 +173,7 @@ async def attempt_stream(
         items: sends when its first item is asked for.
         arrived: what is known of the answer by now; asked once, at the end.
     """
-    op.attempts += 1
-    hold = await op.tracker.reserve(op.intent(target, kind))
+    hold = await op.reserve(target, kind)
     async with aclosing(items):
         try:
             async for item in items:

@@ -121,13 +121,14 @@ class LLMResponse(Frozen, Generic[T]):
         finish_reason: stop, length, tool_calls or content_filter.
         usage: tokens of the attempt that answered.
         cost_usd: USD of all attempts of the operation; None when a price is unknown.
-        cost_source: provider, prices, litellm, or None (see `pricing.Cost`).
+        cost_source: provider, prices, litellm, cache, or None (see `pricing.Cost`).
         requested_model: the model as the caller named it.
         model: the model that answered, as the provider named it.
         deployment: alias of model, endpoint and key; never the key.
         attempts: requests sent, reasks included.
         latency_ms: milliseconds from the first reservation to the answer.
         operation_id: the ledger's rows for this answer carry it.
+        cached: it was in the response cache: no request was sent. `usage` is that of the answer.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -150,6 +151,7 @@ class LLMResponse(Frozen, Generic[T]):
     prompt_id: str | None = None
     prompt_version: str | None = None
     prompt_hash: str | None = None
+    cached: bool = False
 
 
 @dataclass(frozen=True, slots=True)

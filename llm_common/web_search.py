@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypedDict, Unpack
 from urllib.parse import urlsplit
 
-from .cache import LeaseCache, Owner
+from .cache import LeaseCache, Owner, Terms
 from .calls import Answer, Operation, Target, attempt, operate
 from .context import current
 from .cost_tracker import CostTracker, Kind, is_owner_alive, owner_of
@@ -36,6 +36,8 @@ __all__ = ["CacheStats", "SearchResult", "WebSearchClient"]
 KEY_VERSION = 1
 MOST_RESULTS = 50
 TIMEOUT_S = 30.0
+EMPTY_TTL_S = 60.0
+"""How long an empty answer is kept: what is not found today may be tomorrow."""
 POLICY = Policy(max_attempts=3, wall_time_s=60.0)
 _SPACE = re.compile(r"\s+")
 _HOST = re.compile(r"[^\s/:@]+\.[^\s/:@]+")
@@ -142,7 +144,7 @@ class WebSearchClient:
         async def produce() -> list[Any]:
             return [result.model_dump(mode="json") for result in await self._pay(wanted)]
 
-        cached = await self._cache_of().get(cache_key(about), about, produce)
+        cached = await self._cache_of().get(cache_key(about), about, produce, self._terms())
         # A copy, because `raw` can be changed by whoever gets it.
         return [SearchResult.model_validate(result) for result in copy.deepcopy(cached.value)]
 
@@ -167,16 +169,18 @@ class WebSearchClient:
 
     def _cache_of(self) -> LeaseCache:
         if self._cache is None:
-            memory_ttl, db_ttl = self._ttls
             db = self.cost_tracker.db
-            self._cache = LeaseCache(
-                db,
-                Owner(owner_of(db), partial(is_owner_alive, db)),
-                memory_ttl_s=memory_ttl,
-                database_ttl_s=db_ttl,
-                lease_s=POLICY.wall_time_s + TIMEOUT_S,
-            )
+            owner = Owner(owner_of(db), partial(is_owner_alive, db))
+            self._cache = LeaseCache(db, owner, "llm_search")
         return self._cache
+
+    def _terms(self) -> Terms:
+        memory_ttl, db_ttl = self._ttls
+        return Terms(
+            memory_ttl,
+            lambda found: db_ttl if found else min(EMPTY_TTL_S, db_ttl),
+            lease_s=POLICY.wall_time_s + TIMEOUT_S,
+        )
 
     async def _pay(self, query: SearchQuery) -> list[SearchResult]:
         """Search for real: one operation, at most three attempts."""
@@ -190,7 +194,9 @@ class WebSearchClient:
             price,
             price and upper_bound_nano(price, 0, 0),
         )
-        op = Operation(self.cost_tracker, current(), engine.product, TIMEOUT_S, "search")
+        op = Operation(
+            self.cost_tracker, current(), engine.product, TIMEOUT_S, "search", name="web_search"
+        )
 
         async def send() -> Answer[list[SearchResult]]:
             results = await engine.search(query, endpoint, timeout_s=TIMEOUT_S)

@@ -31,6 +31,8 @@ def _nothing_from_the_environment(monkeypatch: pytest.MonkeyPatch, state_dir: Pa
     """A test names its database; the machine's own, and its spool, are never touched."""
     monkeypatch.setenv("LLM_COMMON_STATE_DIR", str(state_dir))
     monkeypatch.setenv("LLM_COMMON_PROJECT", "test")
+    # litellm, imported by itself, would fetch prices from the network.
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     for name in ("DATABASE_URL", "SUPABASE_URL", "LLM_COMMON_SCHEMA", "LLM_COMMON_CONFIG"):
         monkeypatch.delenv(name, raising=False)
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import secrets
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -15,12 +13,12 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from psycopg.conninfo import conninfo_to_dict
 
-from tests.support import REPOSITORY, skip_or_fail
+from tests import npm
+from tests.support import REPOSITORY
 
 PACKAGE = REPOSITORY / "tests" / "supabase_lite"
 START_TIMEOUT_S = 30
@@ -76,32 +74,10 @@ class SupabaseLite:
     database_url: str
 
 
-def installed() -> Path:
-    """Install the packages from the lock file, once, and return the folder with the server."""
-    if shutil.which("npm") is None or shutil.which("node") is None:
-        skip_or_fail("npm is not installed: the Supabase client can't be tested")
-    files = [PACKAGE / name for name in ("package.json", "package-lock.json", "server.mjs")]
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-    folder = REPOSITORY / ".cache" / f"supabase_lite_{digest[:12]}"
-    if not (folder / "node_modules" / ".package-lock.json").exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        for file in files:
-            shutil.copy(file, folder)
-        result = subprocess.run(
-            ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
-            cwd=folder,
-            capture_output=True,
-            text=True,
-        )
-        if result.returncode:
-            skip_or_fail(f"npm ci failed: {result.stderr[-500:]}")
-    return folder
-
-
 @contextmanager
 def serve(database_url: str) -> Iterator[SupabaseLite]:
     """Run the API on a free port of loopback until the block ends."""
-    folder = installed()
+    folder = npm.installed(PACKAGE)
     api = SupabaseLite(
         url=f"http://127.0.0.1:{_free_port()}",
         secret_key=f"sb_secret_{secrets.token_urlsafe(24)}",

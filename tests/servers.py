@@ -7,7 +7,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,6 +82,14 @@ class Server:
         return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
+@dataclass(frozen=True)
+class Cluster(Server):
+    """A server that can be stopped, as by a crash, and started again."""
+
+    start: Callable[[], None]
+    stop: Callable[[], None]
+
+
 @contextmanager
 def embedded() -> Iterator[Server]:
     """Run the embedded server in a folder that goes with it."""
@@ -132,7 +140,7 @@ def installed_programs(major: int) -> Path | None:
 
 
 @contextmanager
-def cluster(programs: Path) -> Iterator[Server]:
+def cluster(programs: Path) -> Iterator[Cluster]:
     """Run a cluster of installed programs in a temporary folder, as nobody when we are root."""
     with tempfile.TemporaryDirectory(prefix="llm_common_pg_", dir=IN_MEMORY) as name:
         folder = Path(name).resolve()
@@ -147,11 +155,18 @@ def cluster(programs: Path) -> Iterator[Server]:
             command = [programs / program, "-D", folder / "data", *arguments]
             subprocess.run(command, check=True, user=user, cwd=folder, stdout=subprocess.DEVNULL)
 
+        def start() -> None:
+            options = f"-F -k {folder} -c listen_addresses='' -c max_connections=200"
+            run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
+
+        def stop() -> None:
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
+
         run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-sync")
-        options = f"-F -k {folder} -c listen_addresses=''"
-        run("pg_ctl", "-w", "-o", options, "-l", str(folder / "log"), "start")
+        start()
         with _stopped_with_us(folder / "data"):
             try:
-                yield Server(f"postgresql://postgres@/postgres?host={folder}", programs)
+                url = f"postgresql://postgres@/postgres?host={folder}"
+                yield Cluster(url, programs, start=start, stop=stop)
             finally:
-                run("pg_ctl", "-w", "-m", "immediate", "stop")
+                stop()

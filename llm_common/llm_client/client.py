@@ -9,18 +9,20 @@ from uuid import uuid4
 
 from pydantic import BaseModel
 
+from ..cache import LeaseCache
 from ..calls import Operation
 from ..context import current
 from ..cost_tracker import CostTracker, Limit, from_nano, usd
 from ..errors import InvalidInputError
 from ..routing import Deployment, LLMTask, load_registry, plan
 from ..types import Embeddings, LLMResponse, Messages, Where
-from .conversation import Conversation
+from .caching import converse_once, response_cache
+from .conversation import Question, converse
 from .embedding import embed_texts
 from .options import CallOptions, EmbedOptions, labels_of
-from .requests import check_messages, check_texts, request_for, target_for
+from .requests import check_messages, check_texts, check_ttl, request_for, target_for
 from .streaming import ChatStream
-from .structured import ask_for, check_response_model
+from .structured import check_response_model
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -59,6 +61,7 @@ class LLMClient:
         self._base_url = base_url
         self._tracker = cost_tracker
         self._where = where
+        self._cache: LeaseCache | None = None
         self._limits: tuple[Limit, ...] = ()
         if budget_limit_usd is not None:
             total = usd(budget_limit_usd, "budget_limit_usd")
@@ -157,6 +160,10 @@ class LLMClient:
             BudgetError, CallError: as `chat`, while it is read.
         """
         check_messages(messages)
+        if options.get("cache_ttl_s") is not None:
+            raise InvalidInputError(
+                "a stream is not cached: leave cache_ttl_s out, or use complete"
+            )
         models = [model] if model else None
         deployments = self._plan(models, options)
         op = self._operation(deployments, models, options)
@@ -175,6 +182,7 @@ class LLMClient:
         given = CallOptions(**options)
         deployments = self._plan(models, given)
         op = self._operation(deployments, models, given)
+        op.name = "embeddings"
         return await embed_texts(op, deployments, texts, options.get("extra", {}))
 
     def estimate(
@@ -210,23 +218,17 @@ class LLMClient:
         options: CallOptions,
     ) -> LLMResponse[M]:
         check_messages(messages)
+        check_ttl(options.get("cache_ttl_s"))
         if response_model is not None:
             check_response_model(response_model)
         deployments = self._plan(models, options)
         op = self._operation(deployments, models, options)
-        conversation = Conversation(op, deployments, options)
-        parsed: M | None = None
-        if response_model is None:
-            await conversation.ask({"messages": messages})
-        else:
-            parsed = await ask_for(
-                response_model,
-                [dict(m) for m in messages],
-                conversation.ask,
-                mode=deployments[0].model.structured,
-                max_reasks=options.get("max_reasks", 2),
-            )
-        return conversation.response(parsed)
+        question = Question(messages, response_model, options)
+        if options.get("cache_ttl_s") is None:
+            return await converse(op, deployments, question)
+        if self._cache is None:
+            self._cache = response_cache(self.cost_tracker)
+        return await converse_once(self._cache, op, deployments, question)
 
     def _plan(self, models: Sequence[str] | None, options: CallOptions) -> tuple[Deployment, ...]:
         task = options.get("task")

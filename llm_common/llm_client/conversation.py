@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel
 
@@ -11,14 +12,24 @@ from ..calls import Answer, Operation, attempt, operate
 from ..cost_tracker import Kind
 from ..providers import ChatRequest, Reply, fault, provider_for
 from ..routing import Deployment, Policy
-from ..types import LLMResponse, Usage
+from ..types import LLMResponse, Messages, Usage
 from .options import CallOptions
 from .requests import request_for, target_for
+from .structured import ask_for
 
 M = TypeVar("M", bound=BaseModel)
 
 POLICY = Policy()
 NO_USAGE = Usage()
+
+
+@dataclass(frozen=True, slots=True)
+class Question(Generic[M]):
+    """What a caller wants to know."""
+
+    messages: Messages
+    response_model: type[M] | None
+    options: CallOptions
 
 
 class Conversation:
@@ -62,6 +73,30 @@ class Conversation:
         if self._last is None:
             raise RuntimeError("an operation that was not asked has no response")
         return describe(self._op, *self._last, parsed)
+
+
+async def converse(
+    op: Operation, deployments: Sequence[Deployment], question: Question[M]
+) -> LLMResponse[M]:
+    """Ask, and ask again until the answer fits `response_model`; return what it came to.
+
+    Raises:
+        BudgetError: refused before the wire.
+        CallError: the last attempt failed.
+        ResponseValidationError: no answer fitted.
+    """
+    conversation = Conversation(op, deployments, question.options)
+    if question.response_model is None:
+        await conversation.ask({"messages": question.messages})
+        return conversation.response(None)
+    parsed = await ask_for(
+        question.response_model,
+        [dict(m) for m in question.messages],
+        conversation.ask,
+        mode=deployments[0].model.structured,
+        max_reasks=question.options.get("max_reasks", 2),
+    )
+    return conversation.response(parsed)
 
 
 def describe(

@@ -38,6 +38,8 @@ class CallOptions(EmbedOptions, total=False):
         prompt: the template that the messages were made from; its id, version and hash are
             recorded.
         max_reasks: how often an answer that does not fit `response_model` is asked again (2).
+        cache_ttl_s: keep the answer in the database for so many seconds, and take the one that
+            is there for the very same question; not of streams.
     """
 
     task: LLMTask | str | None
@@ -48,6 +50,7 @@ class CallOptions(EmbedOptions, total=False):
     tool_choice: Any
     prompt: Prompt | None
     max_reasks: int
+    cache_ttl_s: float | None
 
 
 def labels_of(labels: Labels, options: CallOptions, tags: tuple[str, ...]) -> Labels:

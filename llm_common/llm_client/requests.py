@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -36,6 +37,16 @@ def check_texts(texts: Sequence[object]) -> None:
     """
     if isinstance(texts, str) or not texts or not all(isinstance(text, str) for text in texts):
         raise InvalidInputError("texts must be a list of strings, not empty")
+
+
+def check_ttl(ttl_s: float | None) -> None:
+    """Refuse what is no time to live.
+
+    Raises:
+        InvalidInputError: it is not a number of seconds above 0.
+    """
+    if ttl_s is not None and not 0 < ttl_s < math.inf:
+        raise InvalidInputError(f"cache_ttl_s must be seconds, more than 0, not {ttl_s!r}")
 
 
 def request_for(

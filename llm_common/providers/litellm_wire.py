@@ -227,8 +227,12 @@ def _told(deployment: Deployment, error: Exception, tap: Tap | None) -> CallErro
     if tap is not None and tap.refused is not None:
         return refused(deployment, *tap.refused)
     told = call_error(deployment, error)
-    if tap is None or tap.sent or isinstance(told, BadRequestError | ModelNotFoundError):
+    ours = isinstance(told, BadRequestError | ModelNotFoundError | AuthenticationError)
+    if tap is None or tap.sent != ours:
         return told
+    if tap.sent:
+        # The provider refused nothing: litellm could not read an answer that is paid for.
+        return failure(BrokenResponseError, deployment, status=200)
     # litellm could not write the request: it would fail again, and nobody was asked.
     return failure(BadRequestError, deployment)
 
