@@ -48,9 +48,10 @@ docs: $(VENV)/.all  ## the documentation as a site, in site/
 help: $(VENV)/.all  ## write the commands' help texts into docs/cli.md
 	$(BIN)/python scripts/cli_help.py
 
-bench: $(VENV)/.all  ## import time (fails above its bound) and overhead per call
+bench: $(VENV)/.all  ## import time, calls beside the peers, 1,000 streams, 100,000 calls (about ten minutes)
 	$(BIN)/python scripts/import_time.py
-	$(BIN)/python scripts/overhead.py
+	$(BIN)/python scripts/peers.py
+	$(BIN)/python scripts/endurance.py
 
 lock: $(UV)  ## resolve again, with hashes and without an index address
 	sh scripts/lock.sh $(UV)

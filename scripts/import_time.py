@@ -10,7 +10,7 @@ import sys
 import time
 
 ROUNDS = 7
-BOUND = 1.5
+BOUND = 1.3
 
 
 def best(statement: str) -> float:

@@ -102,7 +102,7 @@ def _spoil(reply: Reply, fault: Fault) -> Reply:
         case "malformed_json" if reply.content_type == JSON_TYPE:
             return replace(reply, chunks=_halves(reply.chunks)[:1])
         case "malformed_json":
-            middle = max(1, len(reply.chunks) // 2)
+            middle = len(reply.chunks) // 2
             broken = reply.chunks[middle].rstrip()[:-5] + b"\n\n"
             return replace(reply, chunks=[*reply.chunks[:middle], broken])
         case _:

@@ -252,3 +252,15 @@ async def test_a_stream_that_names_no_usage_is_an_estimate(
     assert (row["status"], row["cost_source"]) == ("ok", "estimated")
     assert isinstance(stream.response, LLMResponse)
     assert stream.response.cost_usd == row["cost_usd"] > Decimal(0)
+
+
+@both_wires
+async def test_a_stream_with_a_broken_chunk_is_paid_for_and_recorded(
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger, provider: str
+) -> None:
+    fake.script(*[Fault.malformed_json()] * 3)
+    with pytest.raises(BrokenResponseError):
+        await read(client(provider, costs).stream([{"role": "user", "content": "Hi"}]))
+    rows = await ledger()
+    assert {row["cost_source"] for row in rows} == {"estimated"}
+    assert len(rows) == len(fake.invoice.lines)
