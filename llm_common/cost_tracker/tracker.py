@@ -13,9 +13,10 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from .. import settings
-from ..database import Database, connect
+from ..database import Database, connect, schema_of
 from ..errors import BudgetExceededError, InvalidInputError, SpoolError, UnknownPriceError
 from ..telemetry import event
+from .alerts import SINCE_SCHEMA, alerts_for
 from .ledger import Ledger, Row, ledger_for
 from .models import (
     BudgetStatus,
@@ -53,8 +54,9 @@ class CostTracker:
             `LLM_COMMON_PROJECT`.
         daily_budget_usd: strict limit of the project per day, in USD.
         monthly_budget_usd: strict limit of the project per calendar month, in USD.
-        alert_threshold: part of a limit (0 to 1) after which a warning is logged, once per
-            limit and window.
+        alert_threshold: part of a limit (0 to 1) at which there is an alert, beside those at 50,
+            80 and 100 %; each once per limit and period, to the webhook of the setting
+            `alert_webhook`, else to the log.
 
     Raises:
         InvalidInputError: a budget that is not a number of USD, or a threshold outside 0 to 1.
@@ -118,6 +120,7 @@ class CostTracker:
             *intent.limits,
         ]
         row["timestamp"] = datetime.now(UTC).isoformat()
+        alerts_for(self.db).watch(project, limits, self._alert_threshold)
         if limits:
             row |= await self._grant(ledger, intent, row, limits)
         try:
@@ -138,6 +141,7 @@ class CostTracker:
         latency_ms = round((time.monotonic() - hold.started) * 1000)
         row = outcome.row(hold, latency_ms)
         ledger_for(self.db).record(row, self.db)
+        alerts_for(self.db).nudge(self.db, row["project"])
         cost = None if row["cost_usd"] is None else Decimal(row["cost_usd"])
         for model in {row["model"], row["requested_model"]}:
             self._own_calls.append((model, row["tokens_used"], cost))
@@ -183,17 +187,24 @@ class CostTracker:
     async def flush(self) -> None:
         """Wait until the database has every row of this process, and charge what expired.
 
+        Alerts that follow from it are delivered.
+
         Raises:
             DatabaseError: rows stay in the spool and are brought there later.
         """
-        ledger = await self._ready()
-        await ledger.flush(self.db)
-        await self.db.call("llm_expire_holds", {"project": self.project})
+        await self._drain()
+        await alerts_for(self.db).look(self.db)
 
     async def aclose(self) -> None:
         """Drain what is pending and release the connection."""
         await ledger_for(self.db).flush(self.db)
+        await alerts_for(self.db).look(self.db)
         await self.db.aclose()
+
+    async def _drain(self) -> None:
+        ledger = await self._ready()
+        await ledger.flush(self.db)
+        await self.db.call("llm_expire_holds", {"project": self.project})
 
     async def _ready(self) -> Ledger:
         """Return the ledger; replay what dead processes left, once per process."""
@@ -227,10 +238,12 @@ class CostTracker:
             raise
         if not answer["granted"]:
             raise _exceeded(answer, intent)
-        self._alert(answer["used"])
+        if await schema_of(self.db) < SINCE_SCHEMA:
+            self._alert(answer["used"])
         return {"accounted_on": answer["accounted_on"], "timestamp": answer["reserved_at"]}
 
     def _alert(self, used: list[dict[str, Any]]) -> None:
+        """Log past the threshold, where the schema has no outbox."""
         for limit in used:
             key = tuple(str(limit[k]) for k in ("scope", "scope_id", "window", "window_start"))
             part = Decimal(limit["used_usd"]) / (Decimal(limit["limit_usd"]) or 1)
@@ -258,7 +271,7 @@ class CostTracker:
         return CostTotal(answer["total_cost"], answer["unpriced"])
 
     async def _query(self, function: str, query: Mapping[str, Any]) -> dict[str, Any]:
-        await self.flush()
+        await self._drain()
         return await self.db.call(function, {**query, "project": self.project})
 
 
