@@ -160,8 +160,8 @@ def alert_text(project: str, alert: Mapping[str, Any]) -> str:
         return f"A call was refused: it did not fit {budget}, {limit}; {spent} is spent{since}."
     if Decimal(alert["threshold"]) == 1:
         return f"Used up: {budget}, {limit}; {spent} is spent{since}."
-    part = f"{Decimal(alert['threshold']) * 100:f}".rstrip("0").rstrip(".")
-    return f"{part} % reached: {budget}, {limit}; {spent} is spent{since}."
+    percent = (Decimal(alert["threshold"]) * 100).normalize()
+    return f"{percent:f} % reached: {budget}, {limit}; {spent} is spent{since}."
 
 
 def _whose(project: str, alert: Mapping[str, Any]) -> str:

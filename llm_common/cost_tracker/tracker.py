@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import uuid4
 
 from .. import settings
@@ -93,7 +93,12 @@ class CostTracker:
         """Set a strict limit, such as ``limit("user", "u-17", "day", "0.50")``.
 
         A `scope_id` of None with scope ``project`` is the project of the call.
+
+        Raises:
+            InvalidInputError: an unknown scope or window, a scope without an id, or an amount that
+                is not a number of USD (`CurrencyError`: of another currency).
         """
+        _check_limit(scope, scope_id, window)
         self._limits.append((scope, scope_id, window, usd(amount, f"the {window} budget")))
 
     @property
@@ -285,6 +290,15 @@ async def _ask(db: Database, request: dict[str, Any]) -> dict[str, Any]:
         return answer
     again = {**request, "hold_id": str(uuid4())}
     return (await db.call("llm_reserve", {"requests": [again]}))["results"][0]
+
+
+def _check_limit(scope: str, scope_id: object, window: str) -> None:
+    for what, value, known in (("scope", scope, Scope), ("window", window, Window)):
+        if value not in get_args(known):
+            names = ", ".join(get_args(known))
+            raise InvalidInputError(f"a limit's {what} is one of {names}, not {value!r}")
+    if not (isinstance(scope_id, str) and scope_id) and not (scope == "project" and not scope_id):
+        raise InvalidInputError(f"a limit of scope {scope} needs a scope_id, not {scope_id!r}")
 
 
 def _applies(scope: Scope, scope_id: str | None, row: Row) -> bool:
