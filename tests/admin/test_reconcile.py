@@ -98,6 +98,11 @@ async def test_a_counter_that_is_off_by_a_cent(
     assert (found.expected, found.found) == (Decimal("0.1"), Decimal("0.09"))
     assert "by month" in found.about
     assert "the counter was changed" in found.cause
+    # What the documentation says to do: the next call makes the counter anew.
+    execute(database_url, "DELETE FROM llm_budget_counters WHERE window_kind = 'month'")
+    tracker.settle(await tracker.reserve(call()), Outcome("ok", Decimal("0.01"), "prices"))
+    await tracker.flush()
+    assert await differences(db) == []
 
 
 async def test_a_row_that_came_past_the_functions(
