@@ -54,8 +54,21 @@ class Channel:
     send: Callable[[Message], Awaitable[str | None]]
 
 
-async def deliver(db: Database, projects: Collection[str], channel: Channel) -> int:
-    """Deliver what is due of some projects, the oldest first, and return how many arrived.
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """What came of a delivery.
+
+    Attributes:
+        arrived: messages that were taken.
+        waiting: some are still pending: due later, or with another process.
+    """
+
+    arrived: int
+    waiting: bool
+
+
+async def deliver(db: Database, projects: Collection[str], channel: Channel) -> Delivery:
+    """Deliver what is due of some projects, the oldest first.
 
     A failure ends it: what is behind would most likely fail too and stays due. The failed one is
     tried again after 30 s, then after twice as long each time, up to an hour; the tenth failure,
@@ -64,23 +77,22 @@ async def deliver(db: Database, projects: Collection[str], channel: Channel) -> 
     Raises:
         DatabaseError: a message may have arrived without being marked; it comes again.
     """
+    claim = {"projects": sorted(projects), "lease_s": LEASE_S}
     arrived = 0
-    while message := await _claim(db, claim_id := str(uuid4()), projects):
+    while True:
+        claim_id = str(uuid4())
+        answer = await db.call("llm_outbox_claim", {**claim, "claim_id": claim_id})
+        if answer["message"] is None:
+            return Delivery(arrived, waiting=answer["waiting"])
+        message = Message(**answer["message"])
         error = await channel.send(message)
         done = {"id": message.id, "claim_id": claim_id, "channel": channel.name, "error": error}
         state = (await db.call("llm_outbox_done", done))["state"]
         if error:
             level = logging.ERROR if state == "failed" else logging.WARNING
             event("outbox.undelivered", level=level, id=message.id, error=error, state=state)
-            break
+            return Delivery(arrived, waiting=answer["waiting"] or state == "pending")
         arrived += 1
-    return arrived
-
-
-async def _claim(db: Database, claim_id: str, projects: Collection[str]) -> Message | None:
-    claim = {"claim_id": claim_id, "projects": sorted(projects), "lease_s": LEASE_S}
-    found = (await db.call("llm_outbox_claim", claim))["message"]
-    return found and Message(**found)
 
 
 def webhook(url: str, write: Callable[[Message], Mapping[str, Any]]) -> Channel:

@@ -144,7 +144,8 @@ $$;
 -- ---------------------------------------------------------------- delivering
 
 -- payload: {claim_id, projects: [...], lease_s}
--- answer: {message: {id, project, topic, body, attempt} or null}. Each message has one claimant at a
+-- answer: {message: {id, project, topic, body, attempt} or null, waiting: one is not due yet, or with
+-- another claimant}. Each message has one claimant at a
 -- time; one that says nothing until its lease ends is dead. Asking again with the same claim_id gives
 -- the same message.
 CREATE OR REPLACE FUNCTION llm_outbox_claim(payload jsonb) RETURNS jsonb
@@ -172,7 +173,10 @@ BEGIN
     END IF;
     RETURN jsonb_build_object('message', CASE WHEN message.id IS NOT NULL THEN jsonb_build_object(
         'id', message.id, 'project', message.project, 'topic', message.topic, 'body', message.body,
-        'attempt', message.attempts) END);
+        'attempt', message.attempts) END,
+        'waiting', EXISTS (
+            SELECT FROM llm_outbox o WHERE o.state = 'pending' AND o.id IS DISTINCT FROM message.id
+              AND o.project IN (SELECT jsonb_array_elements_text(payload->'projects'))));
 END
 $$;
 

@@ -1,7 +1,7 @@
 """Alerts about budgets: who looks for them, when, and what they say.
 
 SQL raises them (`migrations/*_alerts.sql`), in the transaction that moves the money. A process that
-settles calls looks every few seconds whether there is one to deliver.
+makes calls looks every few seconds whether there is one to deliver.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from decimal import Decimal
 from html import escape
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 from .. import outbox
 from ..database import Database, schema_of
 from ..errors import ConfigurationError, DatabaseError
-from ..outbox import Channel, Message
+from ..outbox import Channel, Delivery, Message
 from ..telemetry import event
 from .ledger import ledger_for
 from .models import Limit
@@ -36,8 +36,8 @@ Rule = tuple[str, str, str, str, Decimal]
 class AlertLoop:
     """Looks for alerts on behalf of all trackers of one process and database.
 
-    While calls are settled it looks once per `every_s`, however many there are, and not at all
-    when nothing is settled.
+    While calls are made it looks once per `every_s`, however many there are, and after that until
+    nothing waits in the outbox.
 
     Args:
         every_s: seconds.
@@ -63,7 +63,7 @@ class AlertLoop:
                     self._rules.add(rule)
 
     def nudge(self, db: Database, project: str) -> None:
-        """Say that a call of a project was settled; a background task looks soon."""
+        """Say that a call of a project is under way or done; a background task looks soon."""
         with self._guard:
             self._projects.add(project)
         loop = asyncio.get_running_loop()
@@ -72,7 +72,7 @@ class AlertLoop:
             self._tasks[loop] = loop.create_task(self._run(db, loop))
 
     async def look(self, db: Database) -> None:
-        """Deliver what is due of the projects that this process has spent in since the last look.
+        """Deliver what is due of the projects that this process called for since the last look.
 
         What fails is logged and stays in the outbox, for the next look of any process.
         """
@@ -80,16 +80,30 @@ class AlertLoop:
             projects, self._projects = self._projects, set()
         if not projects:
             return
+        if await self._is_done(db, projects):
+            return
+        with self._guard:
+            self._projects |= projects
+
+    async def close(self, db: Database) -> None:
+        """Look a last time; what is left is for the next process."""
+        await self.look(db)
+        with self._guard:
+            self._projects.clear()
+
+    async def _is_done(self, db: Database, projects: Set[str]) -> bool:
+        """Deliver, and tell whether nothing is left to look for."""
         try:
-            if await schema_of(db) >= SINCE_SCHEMA:
-                await self._register(db)
-                await deliver_alerts(db, projects)
+            if await schema_of(db) < SINCE_SCHEMA:
+                return True
+            await self._register(db)
+            return not (await deliver_alerts(db, projects)).waiting
         except ConfigurationError as error:
             event("alert.webhook_refused", level=logging.ERROR, error=type(error).__name__)
+            return True
         except DatabaseError as error:
             event("alert.look_failed", level=logging.WARNING, error=type(error).__name__)
-            with self._guard:
-                self._projects |= projects
+            return False
 
     async def _register(self, db: Database) -> None:
         with self._guard:
@@ -102,7 +116,7 @@ class AlertLoop:
             self._rules.difference_update(rules)
 
     async def _run(self, db: Database, loop: asyncio.AbstractEventLoop) -> None:
-        """Look until nothing has been settled since; at the end of the event loop, once more."""
+        """Look until there is nothing to look for; at the end of the event loop, once more."""
         try:
             while self._projects:
                 await asyncio.sleep(self._wait_s(time.monotonic()))
@@ -130,8 +144,8 @@ class AlertLoop:
             await self.look(db)
 
 
-async def deliver_alerts(db: Database, projects: Iterable[str]) -> int:
-    """Deliver the pending alerts of some projects and return how many arrived.
+async def deliver_alerts(db: Database, projects: Collection[str]) -> Delivery:
+    """Deliver the pending alerts of some projects.
 
     They go to the webhook of the setting `alert_webhook`, or without one to the log.
 
@@ -141,7 +155,7 @@ async def deliver_alerts(db: Database, projects: Iterable[str]) -> int:
     """
     url = outbox.webhook_url()
     channel = outbox.webhook(url, alert_json) if url else Channel("log", _log)
-    return await outbox.deliver(db, set(projects), channel)
+    return await outbox.deliver(db, projects, channel)
 
 
 def alert_json(message: Message) -> dict[str, Any]:

@@ -125,8 +125,10 @@ class CostTracker:
             *intent.limits,
         ]
         row["timestamp"] = datetime.now(UTC).isoformat()
-        alerts_for(self.db).watch(project, limits, self._alert_threshold)
         if limits:
+            alerts = alerts_for(self.db)
+            alerts.watch(project, limits, self._alert_threshold)
+            alerts.nudge(self.db, project)
             row |= await self._grant(ledger, intent, row, limits)
         try:
             ledger.intend(row)
@@ -203,7 +205,7 @@ class CostTracker:
     async def aclose(self) -> None:
         """Drain what is pending and release the connection."""
         await ledger_for(self.db).flush(self.db)
-        await alerts_for(self.db).look(self.db)
+        await alerts_for(self.db).close(self.db)
         await self.db.aclose()
 
     async def _drain(self) -> None:

@@ -35,7 +35,7 @@ LEDGER = f"""
         (operation_id, attempt_no, kind, status, accounted_on, project, model, step, cost_usd,
          input_tokens, output_tokens, latency_ms, prompt_id, prompt_version, prompt_hash, run_id)
     VALUES
-        -- Version 1: answered; answered at the third attempt; never answered fittingly.
+        -- Version 1: answered at once, at the third attempt, and after a reask of unknown cost.
         ({operation(1)}, 1, 'first', 'ok', '2026-11-01', 'p', 'a', 's', 0.10, 100, 10, 100,
          'generate', '1', 'h1', '{RUN}'),
         ({operation(2)}, 1, 'first', 'error', '2026-11-30', 'p', 'a', 's', 0, NULL, NULL, 50,
@@ -46,10 +46,10 @@ LEDGER = f"""
          'generate', '1', 'h1', NULL),
         ({operation(3)}, 1, 'first', 'ok', '2026-11-02', 'p', 'a', 's', 0.05, 100, 10, 100,
          'generate', '1', 'h1', NULL),
-        ({operation(3)}, 2, 'reask', 'error', '2026-11-02', 'p', 'a', 's', NULL, NULL, NULL, NULL,
+        ({operation(3)}, 2, 'reask', 'ok', '2026-11-02', 'p', 'a', 's', NULL, NULL, NULL, NULL,
          'generate', '1', 'h1', NULL),
         -- The same version with another text; another version; another prompt, project and month.
-        ({operation(4)}, 1, 'first', 'ok', '2026-11-02', 'p', 'a', 's', NULL, 50, 5, 10,
+        ({operation(4)}, 1, 'first', 'error', '2026-11-02', 'p', 'a', 's', NULL, 50, 5, 10,
          'generate', '1', 'h2', NULL),
         ({operation(5)}, 1, 'first', 'ok', '2026-11-02', 'p', 'a', 's', 0.000000000001, 50, 5, 10,
          'generate', '2', 'h3', NULL),
@@ -78,7 +78,8 @@ async def test_versions_of_a_prompt(url: str, db: Database) -> None:
         ("generate", "2", "h3"),
     ]
     first, edited, second = found
-    assert (first.calls, first.ok, first.ok_share) == (3, 2, Decimal("0.6667"))
+    assert (first.calls, first.ok, first.ok_share) == (3, 3, 1)
+    assert (edited.calls, edited.ok, edited.ok_share) == (1, 0, 0)
     assert (first.reasks, first.reask_share) == (1, Decimal("0.3333"))
     assert (first.total_cost, first.avg_cost, first.unpriced) == (
         Decimal("0.45"),
@@ -159,7 +160,7 @@ async def test_the_command_compares_prompts(url: str, cli: Command) -> None:
     span = ("--since", str(FIRST), "--until", str(LAST))
     shown = await cli("costs", "prompts", "--id", "generate", *span)
     assert (shown.code, shown.err) == (0, "")
-    assert "67%" in shown.out
+    assert "33%" in shown.out
     assert "review" not in shown.out
     every = (await cli("costs", "prompts", *span, "--json")).json
     assert [row["prompt"] for row in every] == ["generate"] * 3 + ["review"]

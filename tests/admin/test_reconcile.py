@@ -233,6 +233,8 @@ async def test_what_can_not_be_known_is_allowed_for(db: Database, database_url: 
         "unpriced": 1,
     }
     assert (after["certain_usd"], after["possible_usd"], after["unpriced"]) == ("0", "8", 0)
+    # A span that begins after midnight knows of what began before.
+    assert (await db.call("llm_provider_days", {**span, "start": TODAY}))["days"] == [after]
 
 
 DAY = BilledDay("openai", YESTERDAY, Decimal(1), Decimal(1), Decimal(1), 0, 0)

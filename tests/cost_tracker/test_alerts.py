@@ -62,6 +62,13 @@ def of_day(*thresholds: str) -> list[Alert]:
     return [("project", "day", "threshold", t) for t in thresholds]
 
 
+CROSSED = """
+    INSERT INTO llm_budget_counters
+        (project, scope, scope_id, window_kind, window_start, limit_usd, spent_usd)
+    VALUES ('test', 'project', 'test', 'total', '2000-01-01', 1, 0.5)
+"""
+
+
 class Recording:
     """A connector that counts what is called."""
 
@@ -140,7 +147,8 @@ async def test_a_trackers_own_threshold_is_registered_once_per_limit(
     assert raised(database_url) == of_day()
     await spend(tracker, "1")
     assert raised(database_url) == of_day("0.25")
-    await CostTracker(db, daily_budget_usd="0.10", alert_threshold=0.8).flush()
+    for threshold in (0.5, 0.8, 1):
+        await spend(CostTracker(db, daily_budget_usd=1, alert_threshold=threshold), "0")
     rules = fetch(database_url, "SELECT scope, window_kind, threshold::text FROM llm_alert_rules")
     assert rules == [("project", "day", "0.25")]
 
@@ -153,6 +161,14 @@ async def test_a_threshold_that_comes_after_the_money_is_raised_then(
     late = CostTracker(db, daily_budget_usd="0.10", alert_threshold=0.3)
     await spend(late, "0", user_id="free")
     assert raised(database_url) == of_day("0.3")
+
+
+async def test_before_the_first_cent_nothing_is_passed(db: Database, database_url: str) -> None:
+    tracker = CostTracker(db, daily_budget_usd="0.10", alert_threshold=0)
+    await spend(tracker, "0")
+    assert raised(database_url) == []
+    await spend(tracker, "0.1")
+    assert raised(database_url) == of_day("0")
 
 
 async def test_a_raised_limit_and_a_second_crossing_are_no_second_alert(
@@ -225,7 +241,7 @@ async def test_periods_and_projects_are_apart(db: Database, database_url: str) -
 async def test_without_a_webhook_an_alert_is_logged_and_delivered(
     db: Database, database_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await spend(CostTracker(db, daily_budget_usd="0.02"), "1")
+    await spend(CostTracker(db, daily_budget_usd="0.02", alert_threshold=0.5), "1")
     [line] = [r.getMessage() for r in caplog.records if "budget.alert" in r.getMessage()]
     assert "project=test kind=threshold scope=project scope_id=test window=day" in line
     assert "threshold=0.5" in line
@@ -300,11 +316,46 @@ async def test_a_look_that_fails_is_made_again(
 
     away = Away(db)
     loop = AlertLoop(every_s=0.05)
-    await spend(CostTracker(away, daily_budget_usd="0.02"), "1")
-    assert "alert.look_failed" in caplog.text
+    execute(database_url, CROSSED)
     loop.nudge(away, "test")
     await children.until(lambda: len(receiver.bodies) == 1)
-    assert away.calls["llm_outbox_claim"] >= 2
+    assert "alert.look_failed" in caplog.text
+    await children.until(lambda: not loop._tasks)
+
+
+async def test_what_was_not_taken_is_tried_again_without_further_calls(
+    db: Database, database_url: str, receiver: Receiver
+) -> None:
+    receiver.answers.append(500)
+    loop = AlertLoop(every_s=0.05)
+    execute(database_url, CROSSED)
+    loop.nudge(db, "test")
+    await children.until(lambda: len(receiver.bodies) == 1)
+    failed = "SELECT attempts FROM llm_outbox WHERE last_error = 'HTTP 500' AND claim_id IS NULL"
+    await children.until(lambda: fetch(database_url, failed) == [(1,)])
+    execute(database_url, "UPDATE llm_outbox SET due_at = clock_timestamp()")
+    await children.until(lambda: len(receiver.bodies) == 2)
+    await children.until(lambda: not loop._tasks)
+
+
+async def test_a_refusal_alone_is_looked_at(db: Database, receiver: Receiver) -> None:
+    tracker = CostTracker(db, daily_budget_usd="0.01")
+    with pytest.raises(BudgetExceededError):
+        await tracker.reserve(intent(bound_nano=2 * CENT))
+    await tracker.flush()
+    assert [body["kind"] for body in receiver.bodies] == ["refused"]
+
+
+async def test_after_the_end_nobody_looks(
+    db: Database, database_url: str, receiver: Receiver
+) -> None:
+    receiver.answers.append(500)
+    loop = AlertLoop(every_s=0.05)
+    execute(database_url, CROSSED)
+    loop.nudge(db, "test")
+    await loop.close(db)
+    await children.until(lambda: not loop._tasks)
+    assert len(receiver.bodies) == 1
 
 
 KILLED = """
@@ -390,9 +441,10 @@ def test_what_an_alert_says(changes: dict[str, Any], text: str) -> None:
 
 
 def test_a_scope_can_not_call_the_whole_channel() -> None:
-    body = alert_json(Message("i", "p", "budget", ALERT, 1))
-    assert "&lt;!channel&gt;" in body["text"]
-    assert body["scope_id"] == "<!channel>"
+    name = "<!channel> 'x'"
+    body = alert_json(Message("i", "p", "budget", {**ALERT, "scope_id": name}, 1))
+    assert "&lt;!channel&gt; 'x'" in body["text"]
+    assert body["scope_id"] == name
 
 
 def test_a_forked_child_is_a_new_instance(db: Database) -> None:
