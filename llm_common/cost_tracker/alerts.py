@@ -66,6 +66,9 @@ class AlertLoop:
         """Say that a call of a project is under way or done; a background task looks soon."""
         with self._guard:
             self._projects.add(project)
+        self._start(db)
+
+    def _start(self, db: Database) -> None:
         loop = asyncio.get_running_loop()
         task = self._tasks.get(loop)
         if task is None or task.done():
@@ -84,6 +87,7 @@ class AlertLoop:
             return
         with self._guard:
             self._projects |= projects
+        self._start(db)
 
     async def close(self, db: Database) -> None:
         """Look a last time; what is left is for the next process."""
