@@ -19,7 +19,7 @@ from .types import Frozen
 ROUNDING_USD = Decimal("0.0001")
 """How far a bill of a day may be off: Anthropic writes hundredths of a cent."""
 
-Kind = Literal["spent", "held", "expired hold", "settled hold", "bill"]
+Kind = Literal["spent", "held", "expired hold", "expired lease", "settled hold", "bill"]
 
 _CAUSES = {
     "spent more": "the counter moved without its rows: ledger rows were deleted or changed by hand",
@@ -29,6 +29,8 @@ _CAUSES = {
     "held nowhere": "an orphan: no counter knows of this hold",
     "expired hold": "its process is gone: the next call under a limit, or `llm-common costs`, "
     "charges it as estimated",
+    "expired lease": "its process is gone: the next `flush()`, or `llm-common costs`, charges what "
+    "is left of it as estimated",
     "settled hold": "the ledger has the attempt, but its hold was put back by hand",
     "bill more": "the provider charged for what the ledger lacks: calls from elsewhere with this "
     "account, rows that wait in the spool of another machine, deleted rows, or a price too low",
@@ -313,3 +315,6 @@ def _holds(found: Mapping[str, Any]) -> Iterable[Difference]:
         for hold in found[name]:
             about = f"operation {hold['operation_id']}, attempt {hold['attempt_no']}"
             yield Difference(kind, about, Decimal(0), Decimal(hold["usd"]), _CAUSES[kind])
+    for lease in found["leases"]:
+        about, usd = f"lease {lease['lease_id']}", Decimal(lease["usd"])
+        yield Difference("expired lease", about, Decimal(0), usd, _CAUSES["expired lease"])

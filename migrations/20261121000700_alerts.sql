@@ -226,9 +226,10 @@ $$;
 
 -- ---------------------------------------------------------------- comparing
 
--- What leases of processes hold of each counter; nothing where the schema has no leases.
+-- What each open lease of a process holds of each of its counters; nothing where the schema has no leases.
 CREATE OR REPLACE FUNCTION llm_leased(in_project text)
-RETURNS TABLE (scope text, scope_id text, window_kind text, window_start date, nano numeric)
+RETURNS TABLE (lease_id uuid, scope text, scope_id text, window_kind text, window_start date, nano numeric,
+               expires_at timestamptz)
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path FROM CURRENT
 AS $$
@@ -237,8 +238,10 @@ BEGIN
         RETURN;
     END IF;
     RETURN QUERY EXECUTE
-        'SELECT l.scope, l.scope_id, l.window_kind, l.window_start, sum(l.held_nano)::numeric
-         FROM llm_leases l WHERE l.project = $1 AND l.held_nano > 0 GROUP BY 1, 2, 3, 4'
+        'SELECT l.lease_id, k.scope, k.scope_id, k.window_kind, k.window_start, l.left_nano::numeric, l.expires_at
+         FROM llm_leases l, llm_request_counters(jsonb_build_object(
+             ''project'', l.project, ''limits'', l.limits, ''today'', l.accounted_on)) k
+         WHERE l.project = $1 AND l.state = ''open'' AND l.left_nano > 0'
     USING in_project;
 END
 $$;
@@ -256,7 +259,7 @@ AS $$
             'project', h.project, 'limits', h.limits, 'today', h.answer->'accounted_on')) l
         WHERE h.project = in_project AND h.state = 'held'
         UNION ALL
-        SELECT * FROM llm_leased(in_project)
+        SELECT l.scope, l.scope_id, l.window_kind, l.window_start, l.nano FROM llm_leased(in_project) l
     ) k
     GROUP BY 1, 2, 3, 4
 $$;
@@ -264,7 +267,7 @@ $$;
 -- payload: {project, start, end}; both days are included.
 -- answer: {counters: [what differs: {scope, scope_id, window, window_start, spent_usd, ledger_usd, held_usd,
 -- rows_usd, counted}], expired: [{operation_id, attempt_no, usd, expires_at}], settled: [the same, of holds
--- whose ledger row is there], estimated: {rows, usd}, unpriced}
+-- whose ledger row is there], leases: [{lease_id, usd, expires_at} of expired ones], estimated: {rows, usd}, unpriced}
 -- One statement, so one snapshot: money that moves meanwhile differs nowhere.
 CREATE OR REPLACE FUNCTION llm_reconcile(payload jsonb) RETURNS jsonb
 LANGUAGE sql STABLE SECURITY DEFINER
@@ -313,6 +316,12 @@ AS $$
                 'operation_id', operation_id, 'attempt_no', attempt_no, 'expires_at', expires_at,
                 'usd', trim_scale(bound_nano / 1e9::numeric)::text) ORDER BY expires_at, hold_id), '[]')
             FROM open WHERE has_row),
+        'leases', (
+            SELECT coalesce(jsonb_agg(jsonb_build_object(
+                'lease_id', lease_id, 'expires_at', expires_at, 'usd', trim_scale(nano / 1e9::numeric)::text)
+                ORDER BY expires_at, lease_id), '[]')
+            FROM (SELECT DISTINCT l.lease_id, l.nano, l.expires_at FROM llm_leased(payload->>'project') l) l
+            WHERE expires_at < clock_timestamp()),
         'estimated', (
             SELECT jsonb_build_object('rows', count(*), 'usd', trim_scale(coalesce(sum(t.cost_usd), 0))::text)
             FROM cost_tracking t, asked a

@@ -175,6 +175,39 @@ async def test_a_hold_that_stands_though_it_is_settled(
     assert kinds == {"held", "settled hold"}
 
 
+# As the migration of leases makes it; there already where that has run.
+LEASES = """
+    CREATE TABLE IF NOT EXISTS llm_leases (
+        lease_id uuid PRIMARY KEY, project text NOT NULL, owner text NOT NULL,
+        limits jsonb NOT NULL, accounted_on date NOT NULL, granted_nano bigint NOT NULL,
+        left_nano bigint NOT NULL,
+        state text NOT NULL DEFAULT 'open', ends_at timestamptz NOT NULL,
+        expires_at timestamptz NOT NULL);
+    INSERT INTO llm_leases (lease_id, project, owner, limits, accounted_on, granted_nano, left_nano,
+                            ends_at, expires_at)
+    VALUES (gen_random_uuid(), 'test', 'o',
+            '[{"scope": "project", "scope_id": "test", "window": "day", "limit_usd": "1"},
+              {"scope": "project", "scope_id": "test", "window": "month", "limit_usd": "30"}]',
+            llm_today('test'), 30000000, 20000000, clock_timestamp(),
+            clock_timestamp() + interval '1 minute');
+"""
+
+
+async def test_a_lease_is_held_and_named_when_it_has_expired(
+    tracker: CostTracker, db: Database, database_url: str
+) -> None:
+    execute(database_url, LEASES)
+    assert [(d.kind, d.by) for d in await differences(db)] == [("held", Decimal("-0.02"))] * 2
+    project = (
+        "UPDATE llm_budget_counters SET held_nano = held_nano + 20000000 WHERE scope = 'project'"
+    )
+    execute(database_url, project)
+    assert await differences(db) == []
+    execute(database_url, "UPDATE llm_leases SET expires_at = clock_timestamp()")
+    [found] = await differences(db)
+    assert (found.kind, found.by) == ("expired lease", Decimal("0.02"))
+
+
 @pytest.mark.parametrize("provider", ["openai", "anthropic", "openrouter"])
 async def test_a_line_too_many_on_the_bill(
     tracker: CostTracker, db: Database, database_url: str, bills: Bills, provider: str
