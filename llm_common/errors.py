@@ -6,7 +6,8 @@ LLMCommonError
 │   ├── MissingExtraError             an optional package is not installed
 │   └── UnknownModelError             no such model or task in the registry
 ├── InvalidInputError                 the caller's argument can't be used; nothing was sent
-│   └── DocumentError                 a file that is empty, binary, damaged or unreadable
+│   ├── DocumentError                 a file that is empty, binary, damaged or unreadable
+│   └── CurrencyError                 an amount in another currency than USD; none is converted
 ├── BudgetError                       refused before the wire
 │   ├── BudgetExceededError           the reservation does not fit a limit
 │   └── UnknownPriceError             a strict budget can't bound a model without a price
@@ -73,6 +74,10 @@ class InvalidInputError(LLMCommonError):
 
 class DocumentError(InvalidInputError):
     """A file is empty, binary, damaged or unreadable."""
+
+
+class CurrencyError(InvalidInputError):
+    """An amount is in another currency than USD; this library converts none."""
 
 
 class BudgetError(LLMCommonError):

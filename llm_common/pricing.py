@@ -17,7 +17,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, cast
 
-from .errors import ConfigurationError
+from .errors import ConfigurationError, CurrencyError
 from .types import Usage
 
 PRICES_FILE = Path(__file__).parent / "data" / "prices.toml"
@@ -238,7 +238,20 @@ def _dearest_input(rates: Price, *, keeps_an_hour: bool) -> Decimal:
 
 @lru_cache(maxsize=1)
 def _prices() -> Mapping[str, Any]:
-    return tomllib.loads(PRICES_FILE.read_text(encoding="utf-8"), parse_float=Decimal)
+    return in_usd(tomllib.loads(PRICES_FILE.read_text(encoding="utf-8"), parse_float=Decimal))
+
+
+def in_usd(prices: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return price data, all of it in USD.
+
+    Raises:
+        CurrencyError: the data, or an entry of it, names another currency.
+    """
+    entries = (e for models in prices["prices"].values() for e in models.items())
+    for name, table in (("the price data", prices), *entries):
+        if table.get("currency", "USD") != "USD":
+            raise CurrencyError(f"{name} is in {table['currency']}: prices must be in USD")
+    return prices
 
 
 def _our_price(provider: str, model: str) -> Price | None:

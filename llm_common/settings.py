@@ -22,6 +22,7 @@ ENVIRONMENT = {
     "registry": "LLM_COMMON_REGISTRY",
     "state_dir": "LLM_COMMON_STATE_DIR",
     "supabase_url": "SUPABASE_URL",
+    "alert_webhook": "LLM_COMMON_ALERT_WEBHOOK",
 }
 """Setting -> environment variable. The same names are the keys of the TOML file."""
 

@@ -11,11 +11,14 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from ..errors import InvalidInputError
+from . import alerts as alerting
 from . import analyze as analyzing
 from . import costs as costing
 from . import demo as demonstrating
 from . import doctor as doctoring
 from . import migrate as migrating
+from . import reconcile as reconciling
 from . import runs as listing
 from .common import Where
 
@@ -28,6 +31,8 @@ app = typer.Typer(
 )
 migrate_app = typer.Typer(help="Bring the schema of the database up or down.", no_args_is_help=True)
 app.add_typer(migrate_app, name="migrate")
+costs_app = typer.Typer(invoke_without_command=True)
+app.add_typer(costs_app, name="costs")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Database = Annotated[
@@ -39,6 +44,10 @@ Database = Annotated[
 Project = Annotated[
     str | None, typer.Option(help="Label of the rows. Default: LLM_COMMON_PROJECT, else 'local'.")
 ]
+Since = Annotated[
+    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day (this month's).")
+]
+Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day (today).")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 
 
@@ -99,24 +108,80 @@ def analyze(
         raise typer.Exit(1)
 
 
-@app.command()
+@costs_app.callback()
 def costs(
+    context: typer.Context,
     by: Annotated[
         str, typer.Option(help="model, step, project, user, task, day, run or status.")
     ] = "model",
-    since: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day (this month's).")
-    ] = None,
-    until: Annotated[
-        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day (today).")
-    ] = None,
+    since: Since = None,
+    until: Until = None,
     database: Database = None,
     project: Project = None,
     as_json: Json = False,
 ) -> None:
     """Show what was spent, and how the budgets stand."""
-    days = (since and since.date(), until and until.date())
-    _run(costing.costs(Where.of(database, project), by, days, as_json=as_json))
+    given = (by, since, until, database, project, as_json)
+    if context.invoked_subcommand is None:
+        days = _days(since, until)
+        _run(costing.costs(Where.of(database, project), by, days, as_json=as_json))
+    elif given != ("model", None, None, None, None, False):
+        # They would be lost: the command behind has options of its own.
+        raise InvalidInputError(f"write the options after {context.invoked_subcommand}")
+
+
+@costs_app.command()
+def reconcile(
+    since: Since = None,
+    until: Until = None,
+    provider: Annotated[
+        str | None,
+        typer.Option(
+            help="Ask it for its bill: openai, openrouter or anthropic. Default: those whose "
+            "<NAME>_ADMIN_KEY is set."
+        ),
+    ] = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the ledger with counters, holds and bills; exit code 2 when something differs."""
+    where, days = Where.of(database, project), _days(since, until)
+    if not _run(reconciling.reconcile(where, days, provider, as_json=as_json)):
+        raise typer.Exit(2)
+
+
+@costs_app.command()
+def alerts(
+    deliver: Annotated[
+        bool, typer.Option("--deliver", help="Send what is pending to the webhook first.")
+    ] = False,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """List the alerts of the project's budgets, and how far they got."""
+    _run(alerting.alerts(Where.of(database, project), deliver=deliver, as_json=as_json))
+
+
+@costs_app.command()
+def prompts(
+    prompt_id: Annotated[
+        str | None, typer.Option("--id", help="Compare the versions of this prompt alone.")
+    ] = None,
+    since: Since = None,
+    until: Until = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Compare the versions of prompts: answers, reasks, cost, tokens and latency per call."""
+    where, days = Where.of(database, project), _days(since, until)
+    _run(costing.prompts(where, prompt_id, days, as_json=as_json))
+
+
+def _days(since: datetime | None, until: datetime | None) -> costing.Days:
+    return since and since.date(), until and until.date()
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import cast, get_args
 
 from rich.table import Table
 
+from .. import admin
 from ..cost_tracker import BudgetStatus, CostBreakdown, CostTracker
 from ..cost_tracker.tracker import GroupBy
 from ..errors import InvalidInputError
@@ -20,10 +21,7 @@ async def costs(where: Where, by: str, days: Days, *, as_json: bool) -> None:
     """Print the breakdown of a span of days, and the budgets."""
     if by not in get_args(GroupBy):
         raise InvalidInputError(f"--by {by!r}: use one of {', '.join(get_args(GroupBy))}")
-    today = datetime.now(UTC).date()
-    start, end = days[0] or today.replace(day=1), days[1] or today
-    if start > end:
-        raise InvalidInputError(f"--since {start} is after --until {end}")
+    start, end = span_of(days)
     tracker = await where.tracker()
     lines = await tracker.get_cost_breakdown(start, end, cast("GroupBy", by))
     budgets = await tracker.get_budgets()
@@ -34,6 +32,35 @@ async def costs(where: Where, by: str, days: Days, *, as_json: bool) -> None:
     out.print(cost_table(lines, by, f"{where.project}, {start} to {end}"))
     if budgets:
         out.print(_budget_table(budgets))
+
+
+async def prompts(where: Where, prompt_id: str | None, days: Days, *, as_json: bool) -> None:
+    """Print how the versions of the project's prompts compare."""
+    start, end = span_of(days)
+    tracker = await where.tracker()
+    await tracker.flush()
+    rows = await admin.compare_prompt_versions(
+        tracker.db, start, end, prompt_id, project=where.project
+    )
+    await tracker.aclose()
+    if as_json:
+        print_json([row.model_dump(mode="json") for row in rows])
+    else:
+        out.print(_prompt_table(rows, f"Prompts of {where.project}, {start} to {end}"))
+
+
+def span_of(days: Days) -> tuple[date, date]:
+    """Return the first and the last day that were asked for: by default this month so far.
+
+    Raises:
+        InvalidInputError: the first is after the last.
+    """
+    today = datetime.now(UTC).date()
+    end = days[1] or today
+    start = days[0] or min(today, end).replace(day=1)
+    if start > end:
+        raise InvalidInputError(f"--since {start} is after --until {end}")
+    return start, end
 
 
 async def job_costs(tracker: CostTracker, job_id: str) -> list[CostBreakdown]:
@@ -61,6 +88,28 @@ def cost_table(lines: Sequence[CostBreakdown], by: str, title: str) -> Table:
             f"{line.tokens:,}",
             money(line.total_cost),
             str(line.unpriced),
+        )
+    return table
+
+
+def _prompt_table(rows: Sequence[admin.PromptComparison], title: str) -> Table:
+    table = Table(title=title, title_justify="left")
+    for column in ("prompt", "version", "hash"):
+        table.add_column(column)
+    for column in ("calls", "ok", "reasked", "per call", "unpriced", "in", "out", "ms"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        averages = (row.avg_input_tokens, row.avg_output_tokens, row.avg_latency_ms)
+        table.add_row(
+            row.prompt,
+            row.version or "—",
+            row.hash or "—",
+            str(row.calls),
+            f"{row.ok_share:.0%}",
+            f"{row.reask_share:.0%}",
+            money(row.avg_cost),
+            str(row.unpriced),
+            *("—" if average is None else f"{average:,.0f}" for average in averages),
         )
     return table
 

@@ -18,6 +18,8 @@ from ..routing import load_registry
 from .common import EMBEDDED, Where, out, print_json
 
 State = Literal["ok", "note", "problem"]
+SECRET = ("database_url", "supabase_url", "alert_webhook")
+"""Settings of which only the source is shown."""
 MARK = {"ok": "[green]✓[/green]", "note": "[yellow]·[/yellow]", "problem": "[red]✗[/red]"}
 
 
@@ -52,7 +54,7 @@ def _settings(where: Where) -> Iterator[Finding]:
         found = settings.setting(name)
         if found.value is None:
             continue
-        value = "set" if name in ("database_url", "supabase_url") else found.value
+        value = "set" if name in SECRET else found.value
         yield Finding("ok", name, f"{value} (from {found.source})")
     yield Finding("ok", "project", f"{where.project} labels rows that this command writes")
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import math
+import re
+import unicodedata
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
-from typing import Any, Literal
+from typing import Any, Literal, cast
 from uuid import UUID, uuid4
 
-from pydantic import field_validator
+from pydantic import field_validator, model_validator
 
-from ..errors import InvalidInputError
+from ..errors import CurrencyError, InvalidInputError
 from ..types import Frozen, Usage
 
 Scope = Literal["project", "user", "task", "model", "run", "job", "tag"]
@@ -20,6 +22,9 @@ Kind = Literal["first", "retry", "fallback", "reask", "search", "external"]
 Status = Literal["ok", "error", "cancelled", "estimated"]
 
 NANO = Decimal(10) ** 9
+MOST_USD = Decimal(10) ** 8
+"""Money columns are numeric(20,12): eight digits before the point."""
+_CODE = re.compile(r"\s*(?:([A-Za-z]{3})\s*-?[\d.,]+|-?[\d.,]+\s*([A-Za-z]{3}))\s*$")
 ESTIMATED = "estimated"
 """`cost_source` of a row whose cost is the upper bound, until something better is known."""
 
@@ -27,18 +32,46 @@ ESTIMATED = "estimated"
 def usd(value: Decimal | float | str, what: str = "amount") -> Decimal:
     """Return an amount of USD as an exact, finite, non-negative `Decimal`.
 
-    A float is read as the number that it prints, so 0.1 is a tenth.
+    A float is read as the number that it prints, so 0.1 is a tenth. A text is a number alone:
+    "$10" and "10 USD" are refused, because a sign or a code may be meant for another currency.
 
     Raises:
-        InvalidInputError: not a number, negative, infinite or NaN.
+        CurrencyError: a text with the sign or the code of another currency.
+        InvalidInputError: not a number, negative, infinite, NaN, or 100 million and more, which
+            the ledger's columns can't hold.
     """
     try:
         amount = Decimal(str(value))
     except InvalidOperation:
         amount = Decimal("nan")
+    if isinstance(value, str) and not amount.is_finite():
+        _refuse_currency(value, what)
     if isinstance(value, bool) or not amount.is_finite() or amount < 0:
         raise InvalidInputError(f"{what} must be a number of USD, 0 or more, not {value!r}")
+    if amount >= MOST_USD:
+        raise InvalidInputError(f"{what} must be less than {MOST_USD:,} USD, not {value!r}")
     return amount
+
+
+def _refuse_currency(text: str, what: str) -> None:
+    """Refuse an amount that has a currency.
+
+    Raises:
+        CurrencyError: it is not the dollar.
+        InvalidInputError: it is.
+    """
+    signs = "".join(c for c in text if unicodedata.category(c) == "Sc")
+    code = _CODE.match(text)
+    named = signs or (code and (code[1] or code[2]).upper())
+    if named in ("$", "USD"):
+        raise InvalidInputError(
+            f"{what} must be a number of USD, 0 or more, not {text!r}: write the number alone"
+        )
+    if named:
+        raise CurrencyError(
+            f"{what} must be a number of USD, 0 or more, not {text!r}: "
+            "other currencies are not converted"
+        )
 
 
 def to_nano(amount: Decimal) -> int:
@@ -205,6 +238,10 @@ class CostMetrics(Frozen):
         cost_usd: USD; None when unknown.
         operation_id: of a call that this library made and recorded already, if it was one.
         timestamp: when it was spent; now, if not given.
+
+    Raises:
+        CurrencyError: a field `currency`, or a cost that names another currency than USD.
+        InvalidInputError: a cost that is not a number of USD, 0 or more.
     """
 
     model: str
@@ -217,14 +254,21 @@ class CostMetrics(Frozen):
     operation_id: UUID | None = None
     timestamp: datetime | None = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _in_usd(cls, fields: Any) -> Any:
+        if isinstance(fields, Mapping) and "currency" in fields:
+            named = cast("Mapping[str, Any]", fields)["currency"]
+            raise CurrencyError(
+                f"CostMetrics has no currency (here {named!r}): cost_usd is USD, and other "
+                "currencies are not converted"
+            )
+        return cast("Any", fields)
+
     @field_validator("cost_usd", mode="before")
     @classmethod
     def _exact(cls, value: Any) -> Decimal | None:
-        if value is None:
-            return None
-        if isinstance(value, float) and not math.isfinite(value):
-            raise ValueError("cost_usd must be finite")
-        return usd(value, "cost_usd")
+        return None if value is None else usd(value, "cost_usd")
 
     def row(self, project: str) -> dict[str, Any]:
         """Return it as a ledger row."""

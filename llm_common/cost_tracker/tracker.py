@@ -9,13 +9,14 @@ from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from uuid import uuid4
 
 from .. import settings
-from ..database import Database, connect
+from ..database import Database, connect, schema_of
 from ..errors import BudgetExceededError, InvalidInputError, SpoolError, UnknownPriceError
 from ..telemetry import event
+from .alerts import SINCE_SCHEMA, alerts_for
 from .ledger import Ledger, Row, ledger_for
 from .models import (
     BudgetStatus,
@@ -53,8 +54,9 @@ class CostTracker:
             `LLM_COMMON_PROJECT`.
         daily_budget_usd: strict limit of the project per day, in USD.
         monthly_budget_usd: strict limit of the project per calendar month, in USD.
-        alert_threshold: part of a limit (0 to 1) after which a warning is logged, once per
-            limit and window.
+        alert_threshold: part of a limit (0 to 1) at which there is an alert, beside those at 50,
+            80 and 100 %; each once per limit and period, to the webhook of the setting
+            `alert_webhook`, else to the log.
 
     Raises:
         InvalidInputError: a budget that is not a number of USD, or a threshold outside 0 to 1.
@@ -91,7 +93,12 @@ class CostTracker:
         """Set a strict limit, such as ``limit("user", "u-17", "day", "0.50")``.
 
         A `scope_id` of None with scope ``project`` is the project of the call.
+
+        Raises:
+            InvalidInputError: an unknown scope or window, a scope without an id, or an amount that
+                is not a number of USD (`CurrencyError`: of another currency).
         """
+        _check_limit(scope, scope_id, window)
         self._limits.append((scope, scope_id, window, usd(amount, f"the {window} budget")))
 
     @property
@@ -119,6 +126,9 @@ class CostTracker:
         ]
         row["timestamp"] = datetime.now(UTC).isoformat()
         if limits:
+            alerts = alerts_for(self.db)
+            alerts.watch(project, limits, self._alert_threshold)
+            alerts.nudge(self.db, project)
             row |= await self._grant(ledger, intent, row, limits)
         try:
             ledger.intend(row)
@@ -138,6 +148,7 @@ class CostTracker:
         latency_ms = round((time.monotonic() - hold.started) * 1000)
         row = outcome.row(hold, latency_ms)
         ledger_for(self.db).record(row, self.db)
+        alerts_for(self.db).nudge(self.db, row["project"])
         cost = None if row["cost_usd"] is None else Decimal(row["cost_usd"])
         for model in {row["model"], row["requested_model"]}:
             self._own_calls.append((model, row["tokens_used"], cost))
@@ -183,17 +194,24 @@ class CostTracker:
     async def flush(self) -> None:
         """Wait until the database has every row of this process, and charge what expired.
 
+        Alerts that follow from it are delivered.
+
         Raises:
             DatabaseError: rows stay in the spool and are brought there later.
         """
-        ledger = await self._ready()
-        await ledger.flush(self.db)
-        await self.db.call("llm_expire_holds", {"project": self.project})
+        await self._drain()
+        await alerts_for(self.db).look(self.db)
 
     async def aclose(self) -> None:
         """Drain what is pending and release the connection."""
         await ledger_for(self.db).flush(self.db)
+        await alerts_for(self.db).close(self.db)
         await self.db.aclose()
+
+    async def _drain(self) -> None:
+        ledger = await self._ready()
+        await ledger.flush(self.db)
+        await self.db.call("llm_expire_holds", {"project": self.project})
 
     async def _ready(self) -> Ledger:
         """Return the ledger; replay what dead processes left, once per process."""
@@ -227,10 +245,12 @@ class CostTracker:
             raise
         if not answer["granted"]:
             raise _exceeded(answer, intent)
-        self._alert(answer["used"])
+        if await schema_of(self.db) < SINCE_SCHEMA:
+            self._alert(answer["used"])
         return {"accounted_on": answer["accounted_on"], "timestamp": answer["reserved_at"]}
 
     def _alert(self, used: list[dict[str, Any]]) -> None:
+        """Log past the threshold, where the schema has no outbox."""
         for limit in used:
             key = tuple(str(limit[k]) for k in ("scope", "scope_id", "window", "window_start"))
             part = Decimal(limit["used_usd"]) / (Decimal(limit["limit_usd"]) or 1)
@@ -258,7 +278,7 @@ class CostTracker:
         return CostTotal(answer["total_cost"], answer["unpriced"])
 
     async def _query(self, function: str, query: Mapping[str, Any]) -> dict[str, Any]:
-        await self.flush()
+        await self._drain()
         return await self.db.call(function, {**query, "project": self.project})
 
 
@@ -272,6 +292,15 @@ async def _ask(db: Database, request: dict[str, Any]) -> dict[str, Any]:
         return answer
     again = {**request, "hold_id": str(uuid4())}
     return (await db.call("llm_reserve", {"requests": [again]}))["results"][0]
+
+
+def _check_limit(scope: str, scope_id: object, window: str) -> None:
+    for what, value, known in (("scope", scope, Scope), ("window", window, Window)):
+        if value not in get_args(known):
+            names = ", ".join(get_args(known))
+            raise InvalidInputError(f"a limit's {what} is one of {names}, not {value!r}")
+    if not (isinstance(scope_id, str) and scope_id) and not (scope == "project" and not scope_id):
+        raise InvalidInputError(f"a limit of scope {scope} needs a scope_id, not {scope_id!r}")
 
 
 def _applies(scope: Scope, scope_id: str | None, row: Row) -> bool:

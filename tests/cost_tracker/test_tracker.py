@@ -219,17 +219,6 @@ async def test_monthly_cost_and_budget(db: Database) -> None:
         await tracker.reserve(intent())
 
 
-async def test_a_warning_once_per_limit_past_the_threshold(
-    db: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    tracker = CostTracker(db, daily_budget_usd="0.05", alert_threshold=0.5)
-    for _ in range(5):
-        tracker.settle(await tracker.reserve(intent()), spent("1"))
-    alerts = [r for r in caplog.records if "budget.alert" in r.getMessage()]
-    assert len(alerts) == 1
-    assert "used=60%" in alerts[0].getMessage()
-
-
 @pytest.mark.parametrize("amount", ["ten", -1, float("nan"), float("inf"), "", True])
 def test_a_budget_that_is_no_amount_is_refused_at_once(amount: object) -> None:
     with pytest.raises(InvalidInputError, match="the day budget must be a number of USD"):
