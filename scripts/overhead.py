@@ -3,7 +3,8 @@
 The same short chat to the same provider server on loopback, by the bare openai client and by
 `LLMClient` with its ledger in an embedded Postgres; the best of three rounds. Absolute figures
 depend on the machine; the ratio to the bare client says more. CPU is that of this process: the
-provider server and Postgres have their own.
+provider server and Postgres have their own. Transactions are those that the database committed,
+reserving and settling together.
 """
 
 from __future__ import annotations
@@ -18,9 +19,11 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import contextmanager
 
+import psycopg
+
 MESSAGES = [{"role": "user", "content": "Name the capital of France."}]
-CALLS = 400
-ROUNDS = 3
+CALLS = 1000
+ROUNDS = 2
 WARM_UP = 20
 AT_ONCE = 64
 
@@ -39,8 +42,20 @@ def provider_server():
         process.communicate(timeout=10)
 
 
-async def timed(call: Call, at_once: int, drain: Call) -> tuple[float, float]:
-    """Return CPU and wall milliseconds per call, until the ledger has every row."""
+async def committed(url: str) -> int:
+    """Return how many transactions the database has committed."""
+    # Statistics arrive up to a second late, and this connection counts as well.
+    await asyncio.sleep(1.5)
+    async with await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        await connection.execute("SELECT pg_stat_force_next_flush()")
+        cursor = await connection.execute(
+            "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()"
+        )
+        return (await cursor.fetchone())[0]
+
+
+async def timed(call: Call, at_once: int, drain: Call, url: str) -> tuple[float, float, float]:
+    """Return CPU and wall milliseconds and transactions per call, until the ledger has its rows."""
     gate = asyncio.Semaphore(at_once)
 
     async def one() -> None:
@@ -48,12 +63,13 @@ async def timed(call: Call, at_once: int, drain: Call) -> tuple[float, float]:
             await call()
 
     await asyncio.gather(*(one() for _ in range(WARM_UP)))
-    await drain()
+    before = await committed(url)
     cpu, wall = time.process_time(), time.perf_counter()
     await asyncio.gather(*(one() for _ in range(CALLS)))
     await drain()
     spent = time.process_time() - cpu, time.perf_counter() - wall
-    return spent[0] / CALLS * 1000, spent[1] / CALLS * 1000
+    transactions = await committed(url) - before
+    return spent[0] / CALLS * 1000, spent[1] / CALLS * 1000, transactions / CALLS
 
 
 async def measure() -> None:
@@ -62,13 +78,18 @@ async def measure() -> None:
 
     from llm_common import CostTracker, LLMClient
     from llm_common.database import migrations
+    from llm_common.database.embedded import embedded_url
 
     await migrations.up("embedded")
     plain = CostTracker("embedded", project="overhead")
     limited = CostTracker("embedded", project="overhead", daily_budget_usd=1000)
+    diskless = CostTracker(
+        "embedded", project="diskless", daily_budget_usd=1000, spool="database"
+    )
     bare = AsyncOpenAI(max_retries=0, http_client=DefaultAioHttpClient())
     ledger = LLMClient("openai", model="gpt-4o", cost_tracker=plain)
     budget = LLMClient("openai", model="gpt-4o", cost_tracker=limited)
+    no_disk = LLMClient("openai", model="gpt-4o", cost_tracker=diskless)
 
     async def bare_chat() -> object:
         return await bare.chat.completions.create(
@@ -79,17 +100,22 @@ async def measure() -> None:
         "openai client": bare_chat,
         "LLMClient, ledger": lambda: ledger.chat(MESSAGES, max_tokens=64),
         "LLMClient, ledger and daily budget": lambda: budget.chat(MESSAGES, max_tokens=64),
+        "LLMClient, spool in the database": lambda: no_disk.chat(MESSAGES, max_tokens=64),
     }
+    url = await embedded_url()
     for at_once in (1, AT_ONCE):
-        print(f"{at_once} in flight{'':25}  CPU ms/call     wall ms/call")
+        title = f"{at_once} in flight"
+        print(f"{title:37}CPU ms/call     wall ms/call    transactions/call")
         rounds = [
-            [await timed(call, at_once, plain.flush) for call in clients.values()]
+            [await timed(call, at_once, plain.flush, url) for call in clients.values()]
             for _ in range(ROUNDS)
         ]
-        best = [(min(c for c, _ in r), min(w for _, w in r)) for r in zip(*rounds, strict=True)]
-        for name, (cpu, wall) in zip(clients, best, strict=True):
-            ratios = cpu / best[0][0], wall / best[0][1]
-            print(f"  {name:34} {cpu:6.2f} x{ratios[0]:.1f}    {wall:6.2f} x{ratios[1]:.1f}")
+        best = [tuple(map(min, zip(*of_one, strict=True))) for of_one in zip(*rounds, strict=True)]
+        for name, (cpu, wall, transactions) in zip(clients, best, strict=True):
+            print(
+                f"  {name:34} {cpu:5.2f} x{cpu / best[0][0]:.2f}    {wall:5.2f} "
+                f"x{wall / best[0][1]:.2f}    {transactions:.3f}"
+            )
     await limited.aclose()
     await bare.close()
 

@@ -241,8 +241,9 @@ class Leases:
                 if (lease.is_open or lease.has_news) and project in (None, lease.key[0])
             ]
 
-    def heard(self, said: Iterable[dict[str, Any]], answers: Iterable[dict[str, Any]]) -> None:
-        """Note what the database knows now; close what it calls back."""
+    def heard(self, said: Iterable[dict[str, Any]], answers: Iterable[dict[str, Any]]) -> bool:
+        """Note what the database knows now; close what it calls back, and tell if it did."""
+        is_recalled = False
         with self._guard:
             for statement in said:
                 lease = self._leases.get(statement["lease_id"])
@@ -250,8 +251,9 @@ class Leases:
                     lease.stated = statement["returned_nano"]
             for answer in answers:
                 lease = self._leases.get(answer["lease_id"])
-                if lease is not None and answer["recalled"]:
-                    lease.is_open = False
+                if lease is not None and answer["recalled"] and lease.is_open:
+                    lease.is_open, is_recalled = False, True
+        return is_recalled
 
     def over(self) -> list[str]:
         """Forget leases of which nothing is left to say, and return their ids."""

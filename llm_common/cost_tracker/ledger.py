@@ -132,9 +132,10 @@ class Ledger:
         async with lock:
             await self._replay(db)
             self.leases.close(boot_clock(), idle_only=not give_back)
+            # Rows that come meanwhile are left to the next flush: each would be a transaction.
             while self._take() or self.leases.have_news or (poll and self.leases.are_open):
-                await self._bring(db)
-                poll = False
+                if not await self._bring(db):
+                    break
 
     def _take(self) -> list[Row]:
         """Return the batch that this loop brings now; what a closed loop left goes first."""
@@ -147,17 +148,22 @@ class Ledger:
                 batch.append(self._pending.popleft())
             return batch
 
-    async def _bring(self, db: Database) -> None:
-        """Bring the batch of this loop; a batch that fails stays its own."""
+    async def _bring(self, db: Database) -> bool:
+        """Bring the batch of this loop; return whether there is more to bring at once.
+
+        A batch that fails stays this loop's own.
+        """
         batch = self._sending[asyncio.get_running_loop()]
         said = self.leases.statements(self.instance)
         accepted, answers = await _settle(db, batch, said)
-        self.leases.heard(said, answers)
+        is_recalled = self.leases.heard(said, answers)
+        is_full = len(batch) == BATCH
         over = [{"lease": lease} for lease in self.leases.over()]
         if self._spool is not None:
             self._spool.acknowledged([*accepted, *over])
         with self._guard:
             batch.clear()
+        return is_full or is_recalled
 
     def start_drain(self, db: Database) -> None:
         """Bring what waits to the database in the background: one task per event loop."""
