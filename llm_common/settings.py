@@ -21,6 +21,7 @@ ENVIRONMENT = {
     "schema": "LLM_COMMON_SCHEMA",
     "registry": "LLM_COMMON_REGISTRY",
     "state_dir": "LLM_COMMON_STATE_DIR",
+    "spool": "LLM_COMMON_SPOOL",
     "supabase_url": "SUPABASE_URL",
     "alert_webhook": "LLM_COMMON_ALERT_WEBHOOK",
 }

@@ -20,6 +20,13 @@ Messages = Sequence[Message]
 T = TypeVar("T")
 
 
+class Aliases(TypedDict, total=False):
+    """The other names of the argument `db`, for hosts that call it so."""
+
+    db_client: Any
+    supabase_client: Any
+
+
 class Where(TypedDict, total=False):
     """Where rows go; `db`, `db_client` and `supabase_client` are one argument by three names.
 

@@ -1,6 +1,5 @@
 """`CostTracker`: budgets, holds, the spool and the ledger."""
 
-from .ledger import is_owner_alive, owner_of
 from .models import (
     ESTIMATED,
     BudgetStatus,
@@ -18,6 +17,7 @@ from .models import (
     to_nano,
     usd,
 )
+from .process import drain_on_sigterm, flush_quietly, is_owner_alive, owner_of
 from .tracker import CostTracker
 
 __all__ = [
@@ -34,6 +34,8 @@ __all__ = [
     "Outcome",
     "Scope",
     "Window",
+    "drain_on_sigterm",
+    "flush_quietly",
     "from_nano",
     "is_owner_alive",
     "owner_of",

@@ -21,8 +21,8 @@ from ..database import Database, schema_of
 from ..errors import ConfigurationError, DatabaseError
 from ..outbox import Channel, Delivery, Message
 from ..telemetry import event
-from .ledger import ledger_for
 from .models import Limit
+from .process import ledger_for
 
 STANDARD = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
 """Parts of a limit at which there is always an alert."""

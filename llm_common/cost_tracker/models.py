@@ -19,6 +19,7 @@ from ..types import Frozen, Usage
 Scope = Literal["project", "user", "task", "model", "run", "job", "tag"]
 Window = Literal["day", "month", "total"]
 Kind = Literal["first", "retry", "fallback", "reask", "search", "external"]
+SpoolKind = Literal["disk", "database"]
 Status = Literal["ok", "error", "cancelled", "estimated"]
 
 NANO = Decimal(10) ** 9
@@ -175,6 +176,8 @@ class Hold:
     row: dict[str, Any]
     started: float
     """`time.monotonic()` of the reservation."""
+    spooled: bool = True
+    """Whether its result goes to the spool on disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +221,11 @@ class Outcome:
             "latency_ms": latency_ms,
             "over_hold": over,
         }
+
+
+def unsent(status: Status, error_class: str) -> dict[str, Any]:
+    """Return what a row says of an attempt that never left."""
+    return {"status": status, "error_class": error_class, "cost_usd": "0", "cost_source": "unsent"}
 
 
 def _uuid(run_id: str | None) -> str | None:

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections import deque
 from collections.abc import Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Any, Literal, get_args
-from uuid import uuid4
+from typing import Any, Literal, Unpack, get_args
 
 from .. import settings
 from ..database import Database, connect, schema_of
 from ..errors import BudgetExceededError, InvalidInputError, SpoolError, UnknownPriceError
 from ..telemetry import event
+from ..types import Aliases
 from .alerts import SINCE_SCHEMA, alerts_for
-from .ledger import Ledger, Row, ledger_for
+from .grants import Ask
+from .leases import boot_clock
+from .ledger import Ledger
 from .models import (
     BudgetStatus,
     CostBreakdown,
@@ -28,15 +29,17 @@ from .models import (
     Limit,
     Outcome,
     Scope,
+    SpoolKind,
     Window,
     from_nano,
+    unsent,
     usd,
 )
+from .process import ledger_for
+from .spool import Row
 
 GroupBy = Literal["model", "step", "project", "user", "task", "day", "run", "status"]
 Amount = Decimal | float | str
-HOLD_MARGIN_S = 60.0
-"""How long a hold outlives its call's deadline before it is charged as estimated."""
 REMEMBERED_CALLS = 1_000
 
 
@@ -57,9 +60,12 @@ class CostTracker:
         alert_threshold: part of a limit (0 to 1) at which there is an alert, beside those at 50,
             80 and 100 %; each once per limit and period, to the webhook of the setting
             `alert_webhook`, else to the log.
+        spool: where calls are written down before they are sent: ``disk`` (as if absent), or
+            ``database`` on machines whose disk goes with them; None means `LLM_COMMON_SPOOL`.
 
     Raises:
-        InvalidInputError: a budget that is not a number of USD, or a threshold outside 0 to 1.
+        InvalidInputError: a budget that is not a number of USD, a threshold outside 0 to 1, or a
+            spool of another name.
         ConfigurationError: no database is named anywhere, or two are.
     """
 
@@ -67,16 +73,17 @@ class CostTracker:
         self,
         db: Any = None,
         *,
-        db_client: Any = None,
-        supabase_client: Any = None,
         project: str | None = None,
         daily_budget_usd: Amount | None = None,
         monthly_budget_usd: Amount | None = None,
         alert_threshold: float = 0.8,
+        spool: SpoolKind | None = None,
+        **aliases: Unpack[Aliases],
     ) -> None:
         if not 0 <= alert_threshold <= 1:
             raise InvalidInputError(f"alert_threshold must lie in 0 to 1, not {alert_threshold!r}")
-        self.db: Database = connect(db, db_client=db_client, supabase_client=supabase_client)
+        self._on_disk = _is_on_disk(spool)
+        self.db: Database = connect(db, **aliases)
         self._project = project
         self._alert_threshold = Decimal(str(alert_threshold))
         self._alerted: set[tuple[str, ...]] = set()
@@ -129,16 +136,11 @@ class CostTracker:
             alerts = alerts_for(self.db)
             alerts.watch(project, limits, self._alert_threshold)
             alerts.nudge(self.db, project)
-            row |= await self._grant(ledger, intent, row, limits)
-        try:
-            ledger.intend(row)
-        except SpoolError:
-            if limits:
-                await self.db.call(
-                    "llm_settle", {"rows": [{**row, **_unsent("error", "SpoolError")}]}
-                )
-            raise
-        return Hold(intent, row, time.monotonic())
+        if limits or not self._on_disk:
+            row |= await self._grant(ledger, intent, row, tuple(limits))
+        if self._on_disk:
+            await self._intend(ledger, row, is_held=bool(limits))
+        return Hold(intent, row, time.monotonic(), self._on_disk)
 
     def settle(self, hold: Hold, outcome: Outcome) -> Decimal | None:
         """Record how an attempt ended, and return its cost in USD (None: unknown).
@@ -147,7 +149,7 @@ class CostTracker:
         """
         latency_ms = round((time.monotonic() - hold.started) * 1000)
         row = outcome.row(hold, latency_ms)
-        ledger_for(self.db).record(row, self.db)
+        ledger_for(self.db).record(hold, row, self.db)
         alerts_for(self.db).nudge(self.db, row["project"])
         cost = None if row["cost_usd"] is None else Decimal(row["cost_usd"])
         for model in {row["model"], row["requested_model"]}:
@@ -194,7 +196,8 @@ class CostTracker:
     async def flush(self) -> None:
         """Wait until the database has every row of this process, and charge what expired.
 
-        Alerts that follow from it are delivered.
+        What this process has leased is given back, so that what is held is what is being sent;
+        alerts that follow are delivered.
 
         Raises:
             DatabaseError: rows stay in the spool and are brought there later.
@@ -203,51 +206,58 @@ class CostTracker:
         await alerts_for(self.db).look(self.db)
 
     async def aclose(self) -> None:
-        """Drain what is pending and release the connection."""
-        await ledger_for(self.db).flush(self.db)
+        """Drain what is pending, give back what is leased and release the connection."""
+        await ledger_for(self.db).flush(self.db, give_back=True)
         await alerts_for(self.db).close(self.db)
         await self.db.aclose()
 
     async def _drain(self) -> None:
         ledger = await self._ready()
-        await ledger.flush(self.db)
+        await ledger.flush(self.db, give_back=True)
         await self.db.call("llm_expire_holds", {"project": self.project})
 
     async def _ready(self) -> Ledger:
         """Return the ledger; replay what dead processes left, once per process."""
         ledger = ledger_for(self.db)
         if not ledger.replayed:
+            if self._on_disk:
+                ledger.open_spool()
             await ledger.flush(self.db)
         return ledger
 
     async def _grant(
-        self, ledger: Ledger, intent: Intent, row: Row, limits: list[Limit]
+        self, ledger: Ledger, intent: Intent, row: Row, limits: tuple[Limit, ...]
     ) -> dict[str, Any]:
-        if intent.bound_nano is None:
+        """Return what the grant adds to the row; without a limit there is nothing to refuse."""
+        if limits and intent.bound_nano is None:
             raise UnknownPriceError(
                 f"the price of {intent.model} is unknown, so a budget can't bound it: "
                 "remove the budget or choose a priced model"
             )
-        request = {
-            "hold_id": str(uuid4()),
-            "project": row["project"],
-            "bound_nano": intent.bound_nano,
-            "ttl_s": intent.timeout_s + HOLD_MARGIN_S,
-            "limits": [limit.payload() for limit in limits],
-            "row": row,
-        }
-        try:
-            answer = await _ask(self.db, request)
-        except BaseException as error:
-            # The answer is lost, the hold may stand: a row of no cost takes it down.
-            status = "cancelled" if isinstance(error, asyncio.CancelledError) else "error"
-            ledger.record_unsent({**row, **_unsent(status, type(error).__name__)}, self.db)
-            raise
+        ask = Ask(row, limits, intent.bound_nano, intent.timeout_s)
+        answer = await ledger.grants.take(self.db, ask, commit=not self._on_disk)
         if not answer["granted"]:
             raise _exceeded(answer, intent)
         if await schema_of(self.db) < SINCE_SCHEMA:
-            self._alert(answer["used"])
-        return {"accounted_on": answer["accounted_on"], "timestamp": answer["reserved_at"]}
+            self._alert(answer.get("used", []))
+        granted = {
+            "timestamp": answer.get("reserved_at"),
+            "accounted_on": answer.get("accounted_on"),
+        }
+        if lease := answer.get("lease_id"):
+            granted |= {"lease_id": lease, "bound_nano": intent.bound_nano}
+        return {name: value for name, value in granted.items() if value is not None}
+
+    async def _intend(self, ledger: Ledger, row: Row, *, is_held: bool) -> None:
+        """Write the intent down; if that fails, the hold or the part of a lease is free again."""
+        try:
+            ledger.intend(row)
+        except SpoolError:
+            ledger.leases.settle((row["operation_id"], row["attempt_no"]), 0, boot_clock())
+            if is_held and "lease_id" not in row:
+                refused = {**row, **unsent("error", "SpoolError")}
+                await self.db.call("llm_settle", {"rows": [refused]})
+            raise
 
     def _alert(self, used: list[dict[str, Any]]) -> None:
         """Log past the threshold, where the schema has no outbox."""
@@ -282,16 +292,11 @@ class CostTracker:
         return await self.db.call(function, {**query, "project": self.project})
 
 
-async def _ask(db: Database, request: dict[str, Any]) -> dict[str, Any]:
-    """Ask for a hold; before a refusal counts, charge expired holds and ask once more."""
-    answer = (await db.call("llm_reserve", {"requests": [request]}))["results"][0]
-    if answer["granted"] or Decimal(answer["held_usd"]) == 0:
-        return answer
-    expired = await db.call("llm_expire_holds", {"project": request["project"]})
-    if not expired["expired"]:
-        return answer
-    again = {**request, "hold_id": str(uuid4())}
-    return (await db.call("llm_reserve", {"requests": [again]}))["results"][0]
+def _is_on_disk(spool: str | None) -> bool:
+    kind = settings.setting("spool", spool, "disk").value
+    if kind not in get_args(SpoolKind):
+        raise InvalidInputError(f"spool is 'disk' or 'database', not {kind!r}")
+    return kind == "disk"
 
 
 def _check_limit(scope: str, scope_id: object, window: str) -> None:
@@ -311,10 +316,6 @@ def _applies(scope: Scope, scope_id: str | None, row: Row) -> bool:
         return scope_id in row["tags"]
     column = {"user": "user_id", "model": "requested_model", "run": "run_id", "job": "job_id"}
     return row[column.get(scope, scope)] == scope_id
-
-
-def _unsent(status: str, error_class: str) -> dict[str, Any]:
-    return {"status": status, "error_class": error_class, "cost_usd": "0", "cost_source": "unsent"}
 
 
 def _exceeded(answer: Mapping[str, Any], intent: Intent) -> BudgetExceededError:

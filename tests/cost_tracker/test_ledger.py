@@ -340,7 +340,7 @@ class TestRefusedRows:
         dead = Spool(folder_for(tracker.db.identity))
         for bad in ({}, {"tokens_used": 2**40}, {}):
             dead.append("i", row(**bad))
-        dead.close(everything_acknowledged=False)
+        dead.close()
         await tracker.flush()
         assert ledger_sum(url) == Decimal("0.02")
         (kept,) = dead.folder.glob("*.dead")

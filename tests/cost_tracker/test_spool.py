@@ -20,14 +20,15 @@ from hypothesis import strategies as st
 
 from llm_common import CostTracker, LLMClient
 from llm_common.cost_tracker import Intent, Outcome, is_owner_alive, owner_of
-from llm_common.cost_tracker.ledger import ledger_for
+from llm_common.cost_tracker.process import ledger_for
 from llm_common.cost_tracker.spool import (
     Spool,
     abandoned,
+    boot_id,
     folder_for,
     is_alive,
+    left_in,
     read_records,
-    unsettled,
 )
 from llm_common.database import Database
 from llm_common.errors import DatabaseUnavailableError, SpoolError
@@ -40,7 +41,8 @@ Ledger = Callable[[], Awaitable[list[dict[str, Any]]]]
 
 MESSAGES = [{"role": "user", "content": "Which county pays for the shelters?"}]
 
-ROWS = st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=4)
+LABELS = st.dictionaries(st.text(), st.text() | st.integers() | st.none(), max_size=4)
+ROWS = LABELS.map(lambda labels: {**labels, "lease": None, "operation_id": "o", "attempt_no": 1})
 RECORDS = st.lists(st.tuples(st.sampled_from("ir"), ROWS), max_size=5)
 
 
@@ -50,7 +52,7 @@ def spooled(records: list[tuple[str, dict[str, Any]]]) -> bytes:
         spool = Spool(Path(folder))
         for kind, row in records:
             spool.append(kind, row)
-        spool.close(everything_acknowledged=False)
+        spool.forget()
         return spool.path.read_bytes()
 
 
@@ -72,7 +74,8 @@ def test_a_file_cut_anywhere_holds_what_was_completely_written_and_nothing_else(
 @settings(max_examples=40, deadline=None)
 @given(st.data())
 def test_a_damaged_record_is_left_out_and_harms_no_other(data: st.DataObject) -> None:
-    content = spooled([("i", {"a": "one"}), ("r", {"a": "two"}), ("i", {"b": "three"})])
+    rows = [{"operation_id": "a", "attempt_no": number} for number in (1, 2, 3)]
+    content = spooled([("i", rows[0]), ("r", rows[1]), ("i", rows[2])])
     lines = content.split(b"\n")
     at = data.draw(st.integers(0, len(content) - 1).filter(lambda i: content[i] != ord("\n")))
     byte = data.draw(st.integers(0, 255).filter(lambda b: b not in (content[at], ord("\n"))))
@@ -82,17 +85,22 @@ def test_a_damaged_record_is_left_out_and_harms_no_other(data: st.DataObject) ->
     assert list(read_records(damaged)) == list(read_records(rest))
 
 
-def test_a_result_takes_the_place_of_its_intent() -> None:
+def test_the_first_final_result_takes_the_place_of_its_intent() -> None:
     one, two = {"operation_id": "a", "attempt_no": 1}, {"operation_id": "a", "attempt_no": 2}
-    data = spooled([("i", {**one, "s": "intent"}), ("i", two), ("r", {**one, "s": "result"})])
-    assert unsettled(data) == [{**one, "s": "result"}, two]
+    estimate = {"cost_source": "estimated"}
+    final = {**one, "cost_source": "prices", "cost_usd": "1"}
+    records = [one | estimate, two | estimate, {**one, **estimate, "status": "cancelled"}]
+    records += [final, final | {"cost_usd": "2"}, one | estimate]
+    left = left_in(spooled([("i", row) for row in records[:2]] + [("r", r) for r in records[2:]]))
+    assert left.rows == [final, two | estimate]
+    assert left.boot == boot_id()
 
 
 def test_only_its_owner_can_read_it() -> None:
     spool = Spool(folder_for(f"database {uuid4()}"))
     assert stat.S_IMODE(spool.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(spool.folder.stat().st_mode) == 0o700
-    spool.close(everything_acknowledged=True)
+    spool.close()
 
 
 @contextmanager
@@ -109,11 +117,12 @@ def full_disk(bytes_left: int, file: Path) -> Iterator[None]:
 @pytest.mark.parametrize("bytes_left", [0, 1, 9, 30])
 def test_a_full_disk_is_an_error_and_leaves_the_file_whole(tmp_path: Path, bytes_left: int) -> None:
     spool = Spool(tmp_path)
-    spool.append("i", {"n": 1})
+    first, second, third = ({"operation_id": "a", "attempt_no": n, "n": n} for n in (1, 2, 3))
+    spool.append("i", first)
     with full_disk(bytes_left, spool.path), pytest.raises(SpoolError, match="can't be written"):
-        spool.append("i", {"n": 2, "text": "longer than what is left"})
-    spool.append("i", {"n": 3})
-    spool.close(everything_acknowledged=False)
+        spool.append("i", second)
+    spool.append("i", third)
+    spool.close()
     assert [r["row"]["n"] for r in read_records(spool.path.read_bytes()) if r["t"] == "i"] == [1, 3]
 
 
@@ -122,24 +131,27 @@ def mine(tmp_path: Path) -> Iterator[Spool]:
     """The spool of a living process."""
     spool = Spool(tmp_path)
     yield spool
-    spool.close(everything_acknowledged=True)
+    spool.close()
 
 
 def test_the_lock_tells_who_lives(mine: Spool, tmp_path: Path) -> None:
     other = Spool(tmp_path)
-    assert is_alive(tmp_path, other.instance)
+    instance = other.instance
+    other.append("i", {"operation_id": "a", "attempt_no": 1, "cost_source": "estimated"})
+    assert is_alive(tmp_path, instance)
     assert list(abandoned(tmp_path, mine.path)) == []
-    other.close(everything_acknowledged=False)
+    other.close()
     assert not is_alive(tmp_path, other.instance)
     assert not is_alive(tmp_path, str(uuid4()))
-    assert [file.read().count(b"\n") for _, file in abandoned(tmp_path, mine.path)] == [1]
+    assert [dead.path.stem for dead in abandoned(tmp_path, mine.path)] == [instance]
 
 
 def test_a_dead_process_is_dead_also_while_its_file_is_replayed(
     mine: Spool, tmp_path: Path
 ) -> None:
     dead = Spool(tmp_path)
-    dead.close(everything_acknowledged=False)
+    dead.append("l", {"lease": "a", "project": "p"})
+    dead.close()
     for _ in abandoned(tmp_path, mine.path):
         assert not is_alive(tmp_path, dead.instance)
         assert list(abandoned(tmp_path, mine.path)) == [], "two replay the same file"
@@ -182,7 +194,7 @@ async def test_a_killed_call_is_in_the_ledger_as_estimated(
     assert row["cost_usd"] >= fake.invoice.total_usd > 0
     (budget,) = await costs.get_budgets()
     assert (budget.spent_usd, budget.held_usd) == (row["cost_usd"], 0)
-    assert list(ledger_for(costs.db).folder.glob("*")) == [ledger_for(costs.db).spool.path]
+    assert list(ledger_for(costs.db).spool.folder.glob("*")) == [ledger_for(costs.db).spool.path]
 
 
 RESULT_NOT_FLUSHED = """
@@ -230,11 +242,11 @@ asyncio.run(CostTracker(os.environ["DATABASE_URL"]).flush())
 
 def leave_behind(db: Database, rows: int) -> None:
     """Leave the spool of a process that died with so many attempts in flight."""
-    spool = Spool(ledger_for(db).folder)
+    spool = Spool(ledger_for(db).spool.folder)
     for _ in range(rows):
         row = intent().row("test")
         spool.append("i", {**row, "timestamp": "2026-11-21T10:00:00+00:00"})
-    spool.close(everything_acknowledged=False)
+    spool.close()
 
 
 async def test_of_two_processes_that_start_at_once_one_replays(
@@ -253,7 +265,7 @@ async def test_who_finds_an_owner_dead_replays_it(
     assert await ledger() == []
     owner = owner_of(db)
     leave_behind(db, 1)
-    dead = next(p for p in ledger_for(db).folder.glob("*.spool") if p.stem not in owner)
+    dead = next(p for p in ledger_for(db).spool.folder.glob("*.spool") if p.stem not in owner)
     assert await ledger() == [], "the folder is read at the start of a process only"
     assert is_owner_alive(db, owner) is True
     assert is_owner_alive(db, owner.replace(owner.rpartition(":")[2], dead.stem)) is False
@@ -371,7 +383,7 @@ async def test_a_program_that_ends_right_after_a_call_loses_no_row(
     (row,) = await ledger()
     assert (row["status"], row["cost_usd"]) == ("ok", fake.invoice.total_usd)
     own = ledger_for(costs.db)
-    assert [*own.folder.glob("*")] == [own.spool.path], "a spool stayed after a clean end"
+    assert [*own.spool.folder.glob("*")] == [own.spool.path], "a spool stayed after a clean end"
 
 
 FORK = """
@@ -380,7 +392,7 @@ from uuid import uuid4
 from decimal import Decimal
 from llm_common import CostTracker
 from llm_common.cost_tracker import Intent, Outcome
-from llm_common.cost_tracker.ledger import ledger_for
+from llm_common.cost_tracker.process import ledger_for
 from llm_common.cost_tracker.spool import is_alive
 
 costs = CostTracker(os.environ["DATABASE_URL"])
