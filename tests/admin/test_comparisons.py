@@ -21,7 +21,7 @@ from tests.receiver import receiving
 from tests.servers import execute, fetch
 
 FIRST, LAST = date(2026, 11, 1), date(2026, 11, 30)
-RUN = "11111111-1111-1111-1111-111111111111"
+RUN = "22222222-1111-1111-1111-111111111111"
 
 
 def operation(number: int) -> str:
