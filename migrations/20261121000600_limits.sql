@@ -75,8 +75,10 @@ $$;
 
 -- Takes a part of the present minute of a key: what is needed, or, where more is left, as much as
 -- leaves the other processes theirs. An unlimited part (rpm or tpm NULL) is answered with NULL.
--- payload: {project, meter, label, instance, take_id, rpm, tpm, requests, tokens}
--- answer: {granted, requests, tokens, resets_s}
+-- What the process still had of an earlier take, and has given up for this one, comes back first.
+-- payload: {project, meter, label, instance, take_id, rpm, tpm, requests, tokens,
+--           spare: {minute, requests, tokens} or null}
+-- answer: {granted, requests, tokens, minute, resets_s}
 CREATE OR REPLACE FUNCTION llm_take_rate(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
@@ -106,13 +108,17 @@ BEGIN
     ELSIF w.takes->mine->>'take_id' = payload->>'take_id' THEN
         RETURN w.takes->mine->'answer';
     END IF;
+    IF (payload->'spare'->>'minute')::bigint = extract(epoch FROM minute) THEN
+        w.requests := greatest(w.requests - coalesce((payload->'spare'->>'requests')::bigint, 0), 0);
+        w.tokens := greatest(w.tokens - coalesce((payload->'spare'->>'tokens')::bigint, 0), 0);
+    END IF;
     share := greatest(w.before, (SELECT count(*) FROM jsonb_object_keys(
         w.takes || jsonb_build_object(mine, true))));
     granted := ARRAY[
         llm_rate_share((payload->>'rpm')::bigint, w.requests, (payload->>'requests')::bigint, share),
         llm_rate_share((payload->>'tpm')::bigint, w.tokens, (payload->>'tokens')::bigint, share)];
-    answer := jsonb_build_object('resets_s',
-        extract(epoch FROM w.window_start + interval '1 minute' - clock_timestamp()));
+    answer := jsonb_build_object('minute', extract(epoch FROM minute)::bigint,
+        'resets_s', extract(epoch FROM w.window_start + interval '1 minute' - clock_timestamp()));
     IF granted[1] = 0 AND (payload->>'requests')::bigint > 0
        OR granted[2] = 0 AND (payload->>'tokens')::bigint > 0 THEN
         answer := answer || jsonb_build_object('granted', false, 'requests', 0, 'tokens', 0);

@@ -70,7 +70,7 @@ class Ticket:
             if not self.sent:
                 meter.cancel(booking)
             elif self.tokens is not None:
-                meter.correct(booking, self.tokens, self._gate.clock())
+                meter.correct(booking, self.tokens)
         for meter in self._slots:
             meter.slots.leave()
         self._bookings, self._slots = [], []
@@ -85,16 +85,22 @@ class Ticket:
                 why = f"all {limits.max_concurrent} slots are taken"
                 raise limited(self._lane, why, POLL_S)
             self._slots.append(meter)
-        while limits.rpm is not None or limits.tpm is not None:
+        if limits.rpm is not None or limits.tpm is not None:
+            await self._book(entry, meter, limits)
+
+    async def _book(self, entry: Entry, meter: Meter, limits: RateLimits) -> None:
+        """Wait for this process's turn, then for the minute that all processes share."""
+        while True:
             booking = meter.book(limits, entry.tokens, self._gate.clock())
-            self._bookings.append((meter, booking))
-            await self._until(booking.at, entry.deadline)
-            wait_s = await entry.shared.take_rate(
-                entry.db, meter, limits, booking.tokens, self._lane
-            )
+            try:
+                await self._until(booking.at, entry.deadline)
+                wait_s = await entry.shared.take_rate(entry.db, meter, limits, booking, self._lane)
+            except BaseException:
+                meter.cancel(booking)
+                raise
             if wait_s <= 0:
+                self._bookings.append((meter, booking))
                 return
-            self._bookings.pop()
             meter.cancel(booking)
             await self._until(self._gate.clock() + wait_s, entry.deadline)
 

@@ -16,10 +16,16 @@ FULL_S = 0.05
 
 @dataclass(slots=True)
 class Lease:
-    """What the database has granted this process of the present minute; None is without limit."""
+    """What the database has granted this process of a minute; None is without limit.
+
+    Attributes:
+        minute: which one, by the database's clock.
+        until: its end, by `time.monotonic`.
+    """
 
     requests: int | None
     tokens: int | None
+    minute: int
     until: float
 
     def take(self, tokens: int, now: float) -> bool:
@@ -34,6 +40,11 @@ class Lease:
         self.tokens = None if self.tokens is None else self.tokens - tokens
         return True
 
+    def put_back(self, requests: int, tokens: int) -> None:
+        """Take back what was not used after all."""
+        self.requests = None if self.requests is None else self.requests + requests
+        self.tokens = None if self.tokens is None else max(self.tokens + tokens, 0)
+
 
 @dataclass(slots=True)
 class Meter:
@@ -42,7 +53,7 @@ class Meter:
     Attributes:
         id: hash of what is metered.
         lease: of the shared minute; None until one was taken.
-        dry_until: the shared minute is used up until then.
+        dry_until: the shared minute has no room until then for requests of `dry_tokens`.
         slots: requests in flight.
         granted: slots that the database has granted; None while they can't be shared.
         granted_until: when they are somebody else's, unless renewed.
@@ -52,6 +63,7 @@ class Meter:
     window: Window = field(default_factory=Window)
     lease: Lease | None = None
     dry_until: float = 0.0
+    dry_tokens: int = 0
     slots: Slots = field(default_factory=Slots)
     granted: int | None = 0
     granted_until: float = 0.0
@@ -59,7 +71,7 @@ class Meter:
 
     def wait_s(self, limits: RateLimits, tokens: int, now: float) -> float:
         """Return how long a request of so many tokens would have to wait."""
-        waits = [self.dry_until - now, 0.0]
+        waits = [self.dry_s(tokens, now)]
         with self.lock:
             if limits.rpm is not None or limits.tpm is not None:
                 waits.append(self.window.earliest(limits.rpm, limits.tpm, tokens, now) - now)
@@ -67,31 +79,42 @@ class Meter:
             waits.append(FULL_S)
         return max(waits)
 
+    def dry_s(self, tokens: int, now: float) -> float:
+        """Return how long the shared minute has no room for a request, as far as is known."""
+        return max(self.dry_until - now, 0.0) if tokens >= self.dry_tokens else 0.0
+
     def book(self, limits: RateLimits, tokens: int, now: float) -> Booking:
         """Book the earliest moment for a request."""
         with self.lock:
             return self.window.book(limits.rpm, limits.tpm, tokens, now)
 
     def cancel(self, booking: Booking) -> None:
-        """Take a booking back: the request was not sent."""
+        """Take a booking back, and what was leased for it: the request was not sent."""
         with self.lock:
             self.window.cancel(booking)
+            if booking.lease is self.lease and self.lease is not None:
+                self.lease.put_back(1, booking.tokens)
 
-    def correct(self, booking: Booking, tokens: int, now: float) -> None:
+    def correct(self, booking: Booking, tokens: int) -> None:
         """Count the tokens that a request used in place of those it was booked with."""
         with self.lock:
-            spare = booking.tokens - tokens
+            if booking.lease is self.lease and self.lease is not None:
+                self.lease.put_back(0, booking.tokens - tokens)
             self.window.correct(booking, tokens)
-            lease = self.lease
-            # Only what was taken from this very minute goes back to it.
-            fresh = lease is not None and booking.at >= lease.until - 60 and now < lease.until
-            if lease is not None and lease.tokens is not None and fresh:
-                lease.tokens = max(lease.tokens + spare, 0)
 
-    def take(self, tokens: int, now: float) -> bool:
+    def take(self, booking: Booking, now: float) -> bool:
         """Take a request from the lease, if there is one that is enough."""
         with self.lock:
-            return self.lease is not None and self.lease.take(tokens, now)
+            if self.lease is None or not self.lease.take(booking.tokens, now):
+                return False
+            booking.lease = self.lease
+            return True
+
+    def give_up_lease(self, now: float) -> Lease | None:
+        """Return what is left of the lease, to be handed back in exchange for another."""
+        with self.lock:
+            lease, self.lease = self.lease, None
+            return lease if lease is not None and now < lease.until else None
 
     def capacity(self, limit: int) -> int:
         """Return how many requests may be in flight here."""

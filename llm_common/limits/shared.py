@@ -22,6 +22,7 @@ from ..telemetry import event
 from ..types import Lane, RateLimits
 from .gate import Gate
 from .meter import Lease, Meter
+from .window import Booking
 
 SCHEMA = 2
 """The first schema that has what this needs."""
@@ -88,33 +89,37 @@ class Shared:
         await asyncio.wait({task}, timeout=PATIENCE_S)
 
     async def take_rate(
-        self, db: Database, meter: Meter, limits: RateLimits, tokens: int, lane: Lane
+        self, db: Database, meter: Meter, limits: RateLimits, booking: Booking, lane: Lane
     ) -> float:
         """Take a request from the minute that all processes share.
 
         Returns:
             0 when it may be sent, else the seconds until the next minute.
         """
-        if meter.take(tokens, time.monotonic()):
+        if meter.take(booking, time.monotonic()):
             return 0.0
         lock = self._asking.setdefault(asyncio.get_running_loop(), asyncio.Lock())
         async with lock:
             now = time.monotonic()
-            if meter.take(tokens, now):
+            if meter.take(booking, now):
                 return 0.0
-            if now < meter.dry_until:
-                return meter.dry_until - now
+            tokens = 0 if limits.tpm is None else booking.tokens
+            if (dry_s := meter.dry_s(tokens, now)) > 0:
+                return dry_s
             need = {"rpm": limits.rpm, "tpm": limits.tpm, "requests": 1, "tokens": tokens}
-            asked = {"take_id": str(uuid4()), "meter": meter.id, "label": lane.label, **need}
-            answer = await self._ask(db, "llm_take_rate", asked)
+            about = {"take_id": str(uuid4()), "meter": meter.id, "label": lane.label}
+            spare = _spare(meter.give_up_lease(now))
+            answer = await self._ask(db, "llm_take_rate", {**about, **need, "spare": spare})
             if answer is None:
                 return 0.0
             until = now + float(answer["resets_s"])
-            if not answer["granted"]:
-                meter.dry_until = until
-                return until - now
-            meter.lease = Lease(answer["requests"], answer["tokens"], until)
-            return 0.0 if meter.take(tokens, now) else until - now
+            if answer["granted"]:
+                granted = (answer["requests"], answer["tokens"], int(answer["minute"]))
+                meter.lease = Lease(*granted, until)
+                if meter.take(booking, now):
+                    return 0.0
+            meter.dry_until, meter.dry_tokens = until, tokens
+            return until - now
 
     def look_again(self, meter: Meter) -> None:
         """Share slots again, once the database may be back."""
@@ -178,6 +183,12 @@ class Shared:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         return task
+
+
+def _spare(lease: Lease | None) -> dict[str, int | None] | None:
+    if lease is None:
+        return None
+    return {"minute": lease.minute, "requests": lease.requests, "tokens": lease.tokens}
 
 
 def _is_over(task: asyncio.Task[None]) -> bool:

@@ -10,11 +10,17 @@ WINDOW_S = 60.0
 
 @dataclass(slots=True)
 class Booking:
-    """A request at its time, with its tokens; `counts` until its minute is over."""
+    """A request at its time, with its tokens.
+
+    Attributes:
+        counts: its minute is not over, and it was not cancelled.
+        lease: of the shared minute, where it was taken from one.
+    """
 
     at: float
     tokens: int
     counts: bool = True
+    lease: object = None
 
 
 class Window:
