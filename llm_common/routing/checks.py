@@ -137,7 +137,8 @@ def _check_keys(table: Any, known: Mapping[str, type], where: str, path: str) ->
         if key not in known:
             raise malformed(path, f"{where}.{key}", f"is unknown: use {', '.join(known)}")
         if type(value) is not known[key]:
-            raise malformed(path, f"{where}.{key}", f"must be of type {known[key].__name__}")
+            kind = "a table" if known[key] is dict else f"of type {known[key].__name__}"
+            raise malformed(path, f"{where}.{key}", f"must be {kind}")
         if key in _NAMES:
             _check_names(value, f"{where}.{key}", path)
 
