@@ -203,5 +203,9 @@ def _chunks(slots: int, limit: int) -> int:
 
 def shared_for(own: Gate, db: Database, project: str) -> Shared:
     """Return what this process shares with the others of a project."""
+    place = (db.identity, project)
     with own.lock:
-        return own.shared.setdefault((db.identity, project), Shared(project, own))
+        found = own.shared.get(place)
+        if found is None:
+            found = own.shared[place] = Shared(project, own)
+        return found
