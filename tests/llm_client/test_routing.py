@@ -295,10 +295,14 @@ async def test_a_reask_goes_to_the_key_that_answered(
     class Bill(BaseModel):
         sections: int = Field(gt=3)
 
-    fake.script(Fault.status(401), Answer(json={"sections": 1}), Answer(json={"sections": 4}))
+    wrong, right = Answer(json={"sections": 1}), Answer(json={"sections": 4})
     llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
+    fake.script(wrong, right)
     await llm.chat(MESSAGES, response_model=Bill)
-    assert keys(fake) == ["key-one", "key-two", "key-two"]
+    assert keys(fake) == ["key-one"] * 2
+    fake.script(wrong, Fault.status(401), right)
+    await llm.chat(MESSAGES, response_model=Bill)
+    assert keys(fake)[2:] == ["key-two", "key-two", "key-one"]
 
 
 def registry(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:

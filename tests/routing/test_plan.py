@@ -266,6 +266,7 @@ def test_another_providers_model_by_its_prefix() -> None:
     [
         ("openrouter", "openai/gpt-4o", ("openrouter", "openai/gpt-4o")),
         ("openrouter", "openai/gpt-9", ("openrouter", "openai/gpt-9")),
+        ("openrouter", "deepseek/deepseek-reasoner", ("openrouter", "deepseek/deepseek-reasoner")),
         (
             "openrouter",
             "anthropic/claude-sonnet-4.5",
@@ -286,7 +287,9 @@ def test_another_providers_model_by_its_prefix() -> None:
 def test_an_own_id_goes_before_another_providers_name(
     provider: str, name: str, expected: tuple[str, str]
 ) -> None:
-    environ = {f"{p.upper()}_API_KEY": "k" for p in ("openai", "openrouter", "groq", "zai")}
+    environ = {
+        f"{p.upper()}_API_KEY": "k" for p in ("openai", "openrouter", "groq", "zai", "deepseek")
+    }
     (found,) = planned(provider=provider, model=name, environ=environ)
     assert (found.provider, found.model.id) == expected
 
