@@ -15,7 +15,7 @@ import pytest
 from llm_common import CostTracker, LLMClient
 from llm_common.database import Database, connect
 from llm_common.errors import BudgetExceededError, DatabaseUnavailableError, RateLimitedError
-from llm_common.limits import Shared, gate, shared
+from llm_common.limits import Entry, Shared, admit, gate, shared
 from llm_common.limits.gate import KEPT_LANES, Gate
 from llm_common.limits.meter import Meter
 from llm_common.testing import Answer, ProviderServer
@@ -76,6 +76,22 @@ async def test_requests_per_minute(fake: ProviderServer, costs: CostTracker, lim
     # Another model of the key has no limit, and a cancelled one leaves its place.
     await llm.chat(MESSAGES, model="gpt-4o-mini")
     assert len(fake.requests) == 4
+
+
+async def test_a_wait_that_is_cancelled_leaves_its_place() -> None:
+    limits = RateLimits(rpm=1, max_concurrent=2)
+    lane = Lane("cancelled", "openai/gpt-4o", "l", meters=(("cancelled", limits),))
+    entry = Entry(1, time.monotonic() + 300, Shared("p", gate()), Away())
+    meter = gate().meter("cancelled")
+    with await admit(lane, 1.0, entry) as ticket:
+        ticket.sent = True
+    for _ in range(3):
+        waiting = asyncio.create_task(admit(lane, 1.0, entry))
+        await asyncio.sleep(0.02)
+        assert (meter.window.requests, meter.slots.in_flight) == (2, 1)
+        waiting.cancel()
+        await asyncio.wait({waiting})
+        assert (meter.window.requests, meter.slots.in_flight) == (1, 0)
 
 
 async def test_a_limit_of_the_provider_is_the_keys_over_all_models(
