@@ -298,7 +298,7 @@ async def operate(
     retries_here = 0
     while True:
         deployment = await _next(op, deployments, policy, failure)
-        if failure is None:
+        if failure is None or not op.attempts:
             kind = op.first_kind
         else:
             kind = _later(op, "retry" if deployment.lane.id == op.lane else "fallback")

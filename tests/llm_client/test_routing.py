@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,8 @@ from typing import Any
 import pytest
 
 from llm_common import CostTracker, LLMClient
+from llm_common.calls import Operation, Target, operate
+from llm_common.context import Labels
 from llm_common.database import Database
 from llm_common.errors import (
     BudgetExceededError,
@@ -18,7 +22,9 @@ from llm_common.errors import (
     RateLimitedError,
 )
 from llm_common.limits import circuit, gate
+from llm_common.routing import Policy
 from llm_common.testing import Fault, ProviderServer
+from llm_common.types import Lane
 from tests import children
 from tests.servers import execute, fetch
 
@@ -76,7 +82,7 @@ async def test_a_key_that_is_limited_is_left_alone_until_it_is_free(
 
 
 ANOTHER = """
-import asyncio
+import asyncio, sys
 from llm_common import CostTracker, LLMClient
 
 async def main():
@@ -85,7 +91,7 @@ async def main():
     if input_first:
         await llm.chat([{"role": "user", "content": "Hello?"}])
         print("ready", flush=True)
-        await asyncio.to_thread(input)
+        await asyncio.to_thread(sys.stdin.readline)
         await asyncio.sleep(2.1)
     print((await llm.complete([{"role": "user", "content": "Hello?"}])).deployment)
     await costs.aclose()
@@ -114,12 +120,10 @@ async def test_another_process_of_the_project_skips_it_too(
 async def test_a_process_that_runs_already_hears_of_it(
     fake: ProviderServer, costs: CostTracker, database_url: str
 ) -> None:
-    code = ANOTHER.replace("input_first", "True").replace(
-        "to_thread(input)", "to_thread(__import__('sys').stdin.readline)"
-    )
+    code = ANOTHER.replace("input_first", "True")
     process = await asyncio.create_subprocess_exec(
-        *(__import__("sys").executable, "-c", code),
-        env={**__import__("os").environ, "DATABASE_URL": database_url},
+        *(sys.executable, "-c", code),
+        env={**os.environ, "DATABASE_URL": database_url},
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
@@ -303,6 +307,21 @@ async def test_a_reask_goes_to_the_key_that_answered(
     fake.script(wrong, Fault.status(401), right)
     await llm.chat(MESSAGES, response_model=Bill)
     assert keys(fake)[2:] == ["key-two", "key-two", "key-one"]
+
+
+async def test_what_was_not_sent_was_no_attempt(costs: CostTracker) -> None:
+    targets = [Target("p", "m", None, None, None, Lane(name, name, name)) for name in ("u1", "u2")]
+    kinds: list[str] = []
+
+    async def try_one(target: Target, kind: str) -> str:
+        kinds.append(kind)
+        if len(kinds) == 1:
+            raise RateLimitedError("there was no room", retry_after_s=60)
+        return target.lane.id
+
+    op = Operation(costs, Labels(), "m", 1.0)
+    assert await operate(op, targets, try_one, Policy()) == "u2"
+    assert kinds == ["first", "first"]
 
 
 def registry(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
