@@ -1,6 +1,7 @@
-"""One operation = attempts of reserve -> send -> settle; model calls and searches alike.
+"""One operation = attempts of admit -> reserve -> send -> settle; model calls and searches alike.
 
-Retries are decided by `routing` alone; this module waits, sends and writes down.
+Which deployment is next and what follows a failure is decided by `routing` alone; this module
+waits, sends and writes down. Whatever waits for a rate limit waits before anything is reserved.
 """
 
 from __future__ import annotations
@@ -11,20 +12,45 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, aclosing, nullcontext
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, Protocol, TypeVar
 from uuid import uuid4
 
 from .context import Labels
 from .cost_tracker import ESTIMATED, CostTracker, Hold, Intent, Kind, Limit, Outcome
-from .errors import CallError
-from .pricing import Price, cost_of
-from .routing import AttemptState, GiveUp, NextDeployment, Policy, Retry, after
+from .errors import CallError, ContextLengthError, RateLimitedError
+from .limits import Entry, Shared, Ticket, admit, down, gate, limited, shared_for
+from .pricing import Cost, Price, cost_of
+from .routing import (
+    AttemptState,
+    GiveUp,
+    NextDeployment,
+    Policy,
+    Refuse,
+    Retry,
+    Send,
+    Wait,
+    after,
+    choose,
+)
 from .telemetry import Observation, started
-from .types import Usage
+from .types import Lane, Usage
+
+
+class Reachable(Protocol):
+    """Something that an operation can be sent to."""
+
+    @property
+    def lane(self) -> Lane:
+        """What its rate limits, cooldowns and circuits go by."""
+        ...
+
 
 R = TypeVar("R")
-D = TypeVar("D")
+D = TypeVar("D", bound=Reachable)
 OperationName = Literal["chat", "embeddings", "web_search"]
+
+LOOK_S = 1.0
+"""While every deployment is to be left alone, how often to look whether one is free after all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +59,8 @@ class Target:
 
     Attributes:
         bound_nano: upper bound in nano-dollars; None when the price is unknown.
+        tokens: upper bound of input and output.
+        ceiling: the most that it can cost where the price is unknown, if the host says so.
     """
 
     provider: str
@@ -40,6 +68,9 @@ class Target:
     key_alias: str | None
     price: Price | None
     bound_nano: int | None
+    lane: Lane
+    tokens: int = 0
+    ceiling: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +90,14 @@ class Answer(Generic[R]):
 
 @dataclass(slots=True)
 class Operation:
-    """One call of a caller: its labels, and its attempts and cost so far."""
+    """One call of a caller: its labels, and its attempts and cost so far.
+
+    Attributes:
+        lane: id of the lane that was tried last.
+        left_behind: ids of the lanes that it has moved on from.
+        tokens: the most that its latest attempt could use.
+        wall_time_s: how long it may take, waiting included.
+    """
 
     tracker: CostTracker
     labels: Labels
@@ -75,11 +113,30 @@ class Operation:
     cost_source: str | None = None
     started: float = field(default_factory=time.monotonic)
     seen: Observation | None = None
+    lane: str | None = None
+    left_behind: set[str] = field(default_factory=set[str])
+    tokens: int = 1
+    wall_time_s: float = Policy().wall_time_s
 
     @property
     def elapsed_s(self) -> float:
         """Seconds since the operation began."""
         return time.monotonic() - self.started
+
+    @property
+    def shared(self) -> Shared:
+        """What the processes of its project know together."""
+        project = self.labels.project or self.tracker.project
+        return shared_for(gate(), self.tracker.db, project)
+
+    async def admit(self, target: Target) -> Ticket:
+        """Wait until the next attempt may be sent; see `limits.admit`."""
+        self.tokens = target.tokens
+        entry = None
+        if target.lane.meters:
+            deadline = self.started + self.wall_time_s
+            entry = Entry(target.tokens, deadline, self.shared, self.tracker.db)
+        return await admit(target.lane, self.timeout_s, entry)
 
     def intent(self, target: Target, kind: Kind) -> Intent:
         """Describe the next attempt to the tracker."""
@@ -135,27 +192,30 @@ class Operation:
 async def attempt(
     op: Operation, target: Target, kind: Kind, send: Callable[[], Awaitable[Answer[R]]]
 ) -> Answer[R]:
-    """Reserve, send once, settle; whatever happens, the ledger has the attempt.
+    """Admit, reserve, send once, settle; whatever happens, the ledger has what was reserved.
 
     Raises:
         BudgetError, SpoolError, DatabaseError: refused; nothing was sent.
         CallError: the attempt failed, or its answer is of no use.
     """
-    hold = await op.reserve(target, kind)
-    try:
-        with op.sending():
-            answer = await send()
-    except CallError as error:
-        op.settle(hold, _failed(error))
-        raise
-    except BaseException as error:
-        # Cancelled or interrupted: the request may be billed, so its bound is charged.
-        op.settle(hold, Outcome("cancelled", estimate=True, error_class=type(error).__name__))
-        raise
-    op.settle(hold, _answered(answer, target))
-    if answer.fault is not None:
-        raise answer.fault
-    return answer
+    with await op.admit(target) as ticket:
+        hold = await op.reserve(target, kind)
+        ticket.sent = True
+        try:
+            with op.sending():
+                answer = await send()
+        except CallError as error:
+            op.settle(hold, _failed(error))
+            raise
+        except BaseException as error:
+            # Cancelled or interrupted: the request may be billed, so its bound is charged.
+            op.settle(hold, Outcome("cancelled", estimate=True, error_class=type(error).__name__))
+            raise
+        op.settle(hold, _answered(answer, target))
+        ticket.tokens = _used(answer)
+        if answer.fault is not None:
+            raise answer.fault
+        return answer
 
 
 async def attempt_stream(
@@ -165,26 +225,34 @@ async def attempt_stream(
     items: AsyncGenerator[R, None],
     arrived: Callable[[], Answer[Any]],
 ) -> AsyncGenerator[R, None]:
-    """Reserve, send once, pass on what arrives, settle; see `attempt`.
+    """Admit, reserve, send once, pass on what arrives, settle; see `attempt`.
 
-    It settles when the stream ends, when it breaks and when its reader leaves it.
+    It settles when the stream ends, when it breaks and when its reader leaves it; until then it
+    counts as in flight.
 
     Args:
         items: sends when its first item is asked for.
         arrived: what is known of the answer by now; asked once, at the end.
     """
-    hold = await op.reserve(target, kind)
-    async with aclosing(items):
-        try:
-            async for item in items:
-                yield item
-        except BaseException as error:
-            op.settle(hold, _broken_off(arrived(), error, target))
-            raise
-        answer = arrived()
-        op.settle(hold, _answered(answer, target))
-    if answer.fault is not None:
-        raise answer.fault
+    with await op.admit(target) as ticket:
+        hold = await op.reserve(target, kind)
+        ticket.sent = True
+        async with aclosing(items):
+            try:
+                async for item in items:
+                    yield item
+            except BaseException as error:
+                op.settle(hold, _broken_off(arrived(), error, target))
+                raise
+            answer = arrived()
+            op.settle(hold, _answered(answer, target))
+        ticket.tokens = _used(answer)
+        if answer.fault is not None:
+            raise answer.fault
+
+
+def _used(answer: Answer[Any]) -> int | None:
+    return None if answer.usage is None else answer.usage.total_tokens
 
 
 def _broken_off(answer: Answer[Any], error: BaseException, target: Target) -> Outcome:
@@ -206,8 +274,8 @@ def _failed(error: CallError) -> Outcome:
 
 
 def _answered(answer: Answer[R], target: Target) -> Outcome:
-    price = target.price
-    cost = cost_of(answer.usage, price, answer.reported_usd, target.provider)
+    price = target.price or target.ceiling
+    cost = _cost(answer, target)
     metered = answer.usage is not None or answer.reported_usd is not None
     return Outcome(
         "error" if answer.fault else "ok",
@@ -222,36 +290,107 @@ def _answered(answer: Answer[R], target: Target) -> Outcome:
     )
 
 
+def _cost(answer: Answer[Any], target: Target) -> Cost:
+    """Cost an answer; under a ceiling an unknown price counts as that, and says so."""
+    cost = cost_of(answer.usage, target.price, answer.reported_usd, target.provider)
+    if cost.usd is not None or target.ceiling is None or target.price is not None:
+        return cost
+    most = cost_of(answer.usage, target.ceiling, provider=target.provider)
+    return cost if most.usd is None else Cost(most.usd, ESTIMATED)
+
+
 async def operate(
     op: Operation,
     deployments: Sequence[D],
     try_one: Callable[[D, Kind], Awaitable[R]],
     policy: Policy,
 ) -> R:
-    """Try deployments in order until one answers, as `routing.after` decides.
+    """Try deployments until one answers: `routing.choose` takes them, `routing.after` goes on.
+
+    An operation that asks again keeps to the deployment that answered, and does not go back to
+    one that it has moved on from.
 
     Raises:
-        CallError: of the last attempt, when there is nothing left to try.
+        CallError: of the last attempt, when there is nothing left to try; without an attempt,
+            when every deployment is to be left alone for too long.
     """
-    position, retries_here, kind = 0, 0, op.first_kind
+    op.wall_time_s = policy.wall_time_s
+    failure: CallError | None = None
+    retries_here = 0
     while True:
+        deployment = await _next(op, deployments, policy, failure)
+        if failure is None or not op.attempts:
+            kind = op.first_kind
+        else:
+            kind = _later(op, "retry" if deployment.lane.id == op.lane else "fallback")
+        retries_here = retries_here if deployment.lane.id == op.lane else 0
+        op.lane = deployment.lane.id
         try:
-            return await try_one(deployments[position], kind)
+            return await try_one(deployment, kind)
         except CallError as error:
-            state = AttemptState(
-                attempts=op.attempts,
-                retries_here=retries_here,
-                deployments_left=len(deployments) - position - 1,
-                elapsed_s=op.elapsed_s,
-            )
+            failure = error
+            # Whoever was limited by us has nothing to tell.
+            if error.status is not None and isinstance(error, RateLimitedError):
+                await op.shared.announce(op.tracker.db, deployment.lane, error.retry_after_s or 0.0)
+            state = _state(op, deployments, deployment.lane, retries_here)
             match after(error, state, policy):
                 case Retry(delay_s=delay):
                     await asyncio.sleep(delay)
-                    retries_here, kind = retries_here + 1, _later(op, "retry")
+                    retries_here += 1
                 case NextDeployment():
-                    position, retries_here, kind = position + 1, 0, _later(op, "fallback")
+                    op.left_behind |= _left_behind(deployments, deployment.lane, error)
                 case GiveUp():
                     raise
+
+
+async def _next(
+    op: Operation, deployments: Sequence[D], policy: Policy, failure: CallError | None
+) -> D:
+    """Return the deployment whose turn it is, after a wait where all are to be left alone."""
+    left = [each for each in deployments if each.lane.id not in op.left_behind]
+    lanes = [each.lane for each in left]
+    await op.shared.refresh(op.tracker.db, alone=len(lanes) == 1)
+    while True:
+        choice = choose(
+            lanes,
+            gate().standings(lanes, op.tokens),
+            patience_s=policy.patience_s,
+            remaining_s=policy.wall_time_s - op.elapsed_s,
+            stay=op.lane,
+        )
+        match choice:
+            case Send(place=place):
+                return left[place]
+            case Wait(delay_s=delay):
+                await asyncio.sleep(min(delay, LOOK_S))
+            case Refuse(retry_after_s=wait, down=is_down):
+                if failure is not None:
+                    raise failure
+                raise down(lanes[0], wait) if is_down else limited(lanes[0], "cools down", wait)
+
+
+def _state(
+    op: Operation, deployments: Sequence[Reachable], lane: Lane, retries_here: int
+) -> AttemptState:
+    gone = op.left_behind | {lane.id}
+    others = [each.lane for each in deployments if each.lane.id not in gone]
+    keys = [other for other in others if other.group == lane.group]
+    free = [each for each in gate().standings(keys, op.tokens) if each.blocked_s <= 0]
+    return AttemptState(
+        attempts=op.attempts,
+        retries_here=retries_here,
+        deployments_left=len(others),
+        elapsed_s=op.elapsed_s,
+        free_keys=len(free),
+        roomier_left=sum(other.context_tokens > lane.context_tokens for other in others),
+    )
+
+
+def _left_behind(deployments: Sequence[Reachable], lane: Lane, error: CallError) -> set[str]:
+    """Return what a failure rules out for the rest of the operation: too long is too long."""
+    if not isinstance(error, ContextLengthError):
+        return {lane.id}
+    return {each.lane.id for each in deployments if each.lane.context_tokens <= lane.context_tokens}
 
 
 def _later(op: Operation, kind: Kind) -> Kind:

@@ -202,7 +202,7 @@ class BadRequestError(CallError):
 
 
 class ContextLengthError(BadRequestError):
-    """More input than the model takes."""
+    """More input than the model takes; `status` is None where it was seen before sending."""
 
 
 class ModelNotFoundError(CallError):

@@ -40,6 +40,58 @@ class Where(TypedDict, total=False):
     project: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class RateLimits:
+    """What one key may do; None means as much as it likes.
+
+    Attributes:
+        rpm: requests per minute.
+        tpm: tokens per minute, input and output.
+        max_concurrent: requests in flight.
+    """
+
+    rpm: int | None = None
+    tpm: int | None = None
+    max_concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """A deployment as cooldowns, circuits and rate limits know it.
+
+    Attributes:
+        id: hash of endpoint, key and model, the same in every process; the key can't be read
+            from it.
+        group: the model at its provider; lanes of one group differ only by their key.
+        label: for people, such as ``openai/gpt-4o OPENAI_API_KEY_2``; never the key.
+        context_tokens: what the model takes; 0 when that is not known.
+        meters: what is metered, by id: the key at its provider, and the key with this model.
+    """
+
+    id: str
+    group: str
+    label: str
+    context_tokens: int = 0
+    meters: tuple[tuple[str, RateLimits], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How a lane stands at a moment.
+
+    Attributes:
+        blocked_s: seconds that it is to be left alone: cooling down, or its circuit is open.
+        limited_s: seconds until its rate limits have room.
+        load: the less, the sooner it is its turn among the lanes of its group.
+        down: it is left alone because its circuit is open.
+    """
+
+    blocked_s: float = 0.0
+    limited_s: float = 0.0
+    load: tuple[float, ...] = ()
+    down: bool = False
+
+
 class Frozen(BaseModel):
     """Base of the shared models: immutable, and strict about unknown fields."""
 

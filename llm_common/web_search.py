@@ -29,7 +29,7 @@ from .search import (
     SearchResult,
     engine_named,
 )
-from .types import Where
+from .types import Lane, Where
 
 __all__ = ["CacheStats", "SearchResult", "WebSearchClient"]
 
@@ -193,6 +193,7 @@ class WebSearchClient:
             endpoint.key_alias,
             price,
             price and upper_bound_nano(price, 0, 0),
+            _lane(engine.name, endpoint),
         )
         op = Operation(
             self.cost_tracker, current(), engine.product, TIMEOUT_S, "search", name="web_search"
@@ -202,10 +203,17 @@ class WebSearchClient:
             results = await engine.search(query, endpoint, timeout_s=TIMEOUT_S)
             return Answer(_wanted(results, query))
 
-        async def try_one(_: SearchEngine, kind: Kind) -> list[SearchResult]:
+        async def try_one(target: Target, kind: Kind) -> list[SearchResult]:
             return (await attempt(op, target, kind, send)).value
 
-        return await operate(op, [engine], try_one, POLICY)
+        return await operate(op, [target], try_one, POLICY)
+
+
+def _lane(engine: str, endpoint: Endpoint) -> Lane:
+    """Name an engine with its key to cooldowns and circuits; the key can't be read from it."""
+    place = "\0".join((engine, endpoint.base_url, endpoint.key)).encode()
+    name = hashlib.blake2b(place, digest_size=12, person=b"llm_common").hexdigest()
+    return Lane(name, f"{engine}/search", f"{engine} {endpoint.key_alias}")
 
 
 def _query(

@@ -18,6 +18,7 @@ from . import costs as costing
 from . import demo as demonstrating
 from . import doctor as doctoring
 from . import migrate as migrating
+from . import models as naming
 from . import reconcile as reconciling
 from . import runs as listing
 from .common import Where
@@ -195,6 +196,15 @@ def runs(
 ) -> None:
     """List stored runs, or show one with its analysis, steps and cost."""
     _run(listing.runs(Where.of(database, project), run_id, as_json=as_json))
+
+
+@app.command()
+def models(
+    provider: Annotated[str | None, typer.Option(help="Only this provider's models.")] = None,
+    as_json: Json = False,
+) -> None:
+    """List the models of the registry: provider, price, context, and which keys are set."""
+    naming.models(provider, as_json=as_json)
 
 
 @app.command()

@@ -21,6 +21,7 @@ from .conversation import Question, converse
 from .embedding import embed_texts
 from .options import CallOptions, EmbedOptions, labels_of
 from .requests import check_messages, check_texts, check_ttl, request_for, target_for
+from .room import roomy, roomy_for_each
 from .streaming import ChatStream
 from .structured import check_response_model
 
@@ -115,7 +116,8 @@ class LLMClient:
         Raises:
             ConfigurationError, InvalidInputError: the call can't be made; nothing was sent.
             BudgetError: refused before the wire.
-            CallError: the last attempt failed.
+            CallError: the last attempt failed; or, without one, the input is certainly too long
+                (`ContextLengthError`), or every deployment is to be left alone for too long.
             ResponseValidationError: no answer fitted `response_model`.
         """
         models = [model] if model else None
@@ -129,6 +131,9 @@ class LLMClient:
         **options: Unpack[CallOptions],
     ) -> str | M:
         """Ask the first model; where it fails, the next, in the order given.
+
+        A name such as ``anthropic/claude-sonnet-4.5`` is that provider's model, unless it is one
+        of the client's own.
 
         Raises:
             LLMCommonError: as `chat`; a `CallError` is that of the last model tried.
@@ -165,7 +170,7 @@ class LLMClient:
                 "a stream is not cached: leave cache_ttl_s out, or use complete"
             )
         models = [model] if model else None
-        deployments = self._plan(models, options)
+        deployments = roomy(self._plan(models, options), messages)
         op = self._operation(deployments, models, options)
         return ChatStream(op, deployments, {"messages": messages}, options)
 
@@ -180,7 +185,7 @@ class LLMClient:
         check_texts(texts)
         models = [model] if model else None
         given = CallOptions(**options)
-        deployments = self._plan(models, given)
+        deployments = roomy_for_each(self._plan(models, given), texts)
         op = self._operation(deployments, models, given)
         op.name = "embeddings"
         return await embed_texts(op, deployments, texts, options.get("extra", {}))
@@ -221,7 +226,7 @@ class LLMClient:
         check_ttl(options.get("cache_ttl_s"))
         if response_model is not None:
             check_response_model(response_model)
-        deployments = self._plan(models, options)
+        deployments = roomy(self._plan(models, options), messages)
         op = self._operation(deployments, models, options)
         question = Question(messages, response_model, options)
         if options.get("cache_ttl_s") is None:

@@ -44,10 +44,8 @@ class Conversation:
         self._last: tuple[Deployment, Reply] | None = None
 
     async def ask(self, arguments: Mapping[str, Any]) -> Reply:
-        """Send messages, to the deployment that answered last or, at first, in order."""
+        """Send messages, to the deployment that answered last or, at first, to whose turn it is."""
         if self._last is not None:
-            place = self._deployments.index(self._last[0])
-            self._deployments = self._deployments[place:]
             self._op.first_kind = "reask"
 
         async def try_one(deployment: Deployment, kind: Kind) -> tuple[Deployment, Reply]:

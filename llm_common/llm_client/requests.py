@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ..calls import Target
@@ -78,16 +78,31 @@ def target_for(deployment: Deployment, request: ChatRequest) -> Target:
         extra=request.extra,
         model=spec.id,
     )
-    nano = _bound_nano([price, *(price_of(deployment.provider, m) for m in bound.models)], bound)
-    return Target(deployment.provider, spec.id, deployment.key_alias, price, nano)
+    others = (price_of(deployment.provider, model) for model in bound.models)
+    return _target(deployment, price, others, bound)
 
 
 def embed_target(deployment: Deployment, texts: Sequence[str]) -> Target:
     """Say where texts go to become vectors and the most that it can cost."""
     spec = deployment.model
     price = price_of(deployment.provider, spec.id)
-    nano = _bound_nano([price], embedding_bound(texts))
-    return Target(deployment.provider, spec.id, deployment.key_alias, price, nano)
+    return _target(deployment, price, (), embedding_bound(texts))
+
+
+def _target(
+    deployment: Deployment, price: Price | None, others: Iterable[Price | None], bound: TokenBound
+) -> Target:
+    ceiling = deployment.ceiling if price is None else None
+    return Target(
+        deployment.provider,
+        deployment.model.id,
+        deployment.key_alias,
+        price,
+        _bound_nano([price or ceiling, *others], bound),
+        deployment.lane,
+        bound.input_tokens + bound.output_tokens,
+        ceiling,
+    )
 
 
 def _bound_nano(prices: Sequence[Price | None], bound: TokenBound) -> int | None:

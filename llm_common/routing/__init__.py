@@ -3,10 +3,12 @@
 from .decisions import AttemptState, Decision, GiveUp, NextDeployment, Policy, Retry, after
 from .models import Deployment, LLMTask, ModelSpec
 from .plan import plan
-from .registry import ProviderSpec, Registry, load_registry
+from .registry import ProviderSpec, Registry, Terms, load_registry
+from .selection import Choice, Refuse, Send, Wait, choose
 
 __all__ = [
     "AttemptState",
+    "Choice",
     "Decision",
     "Deployment",
     "GiveUp",
@@ -15,9 +17,14 @@ __all__ = [
     "NextDeployment",
     "Policy",
     "ProviderSpec",
+    "Refuse",
     "Registry",
     "Retry",
+    "Send",
+    "Terms",
+    "Wait",
     "after",
+    "choose",
     "load_registry",
     "plan",
 ]

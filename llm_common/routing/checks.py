@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,9 +22,20 @@ _PROVIDER = {
     "structured": str,
     "extra": dict,
     "quirks": list,
+    "limits": dict,
+    "ceiling": dict,
 }
 _QUIRK = {"match": str, "drop": list, "rename": dict, "extra": dict, "default_max_tokens": int}
-_MODEL = {"context": int, "max_output": int, "aliases": list, "at": dict}
+_MODEL = {
+    "context": int,
+    "max_output": int,
+    "aliases": list,
+    "at": dict,
+    "limits": dict,
+    "ceiling": dict,
+}
+_LIMITS = ("rpm", "tpm", "max_concurrent")
+_CEILING = ("input_usd_per_million", "output_usd_per_million")
 _NAMES = ("drop", "aliases")
 _CHOICES = {"wire": ("openai", "litellm"), "structured": ("json_schema", "tools", "json")}
 
@@ -41,6 +53,7 @@ def check(tables: Table, path: str) -> None:
         _check_provider(table, f"providers.{name}", path)
     for name, table in _tables(tables, "models", path):
         _check_keys(table, _MODEL, f"models.{name}", path)
+        _check_money_and_rates(table, f"models.{name}", path)
         at = table.get("at", {})
         _check_keys(at, dict.fromkeys(at, str), f"models.{name}.at", path)
     for name, table in _tables(tables, "tasks", path):
@@ -53,13 +66,14 @@ def check(tables: Table, path: str) -> None:
 
 def malformed(path: str, key: str, problem: str) -> ConfigurationError:
     """Make the error for a key of the file."""
-    line = _line_of(path, key.rsplit(".", 1)[-1])
+    line = _line_of(path, key)
     place = f"{path}, line {line}" if line else path
     return ConfigurationError(f"{place}: {key} {problem}")
 
 
 def _check_provider(table: Table, where: str, path: str) -> None:
     _check_keys(table, _PROVIDER, where, path)
+    _check_money_and_rates(table, where, path)
     for key, allowed in _CHOICES.items():
         if key in table and table[key] not in allowed:
             raise malformed(path, f"{where}.{key}", f"must be {' or '.join(allowed)}")
@@ -72,6 +86,37 @@ def _check_provider(table: Table, where: str, path: str) -> None:
         except re.error as error:
             problem = f"is no regular expression: {error}"
             raise malformed(path, f"{where}.quirks.match", problem) from error
+
+
+def _check_money_and_rates(table: Table, where: str, path: str) -> None:
+    limits = table.get("limits", {})
+    _check_keys(limits, dict.fromkeys(_LIMITS, int), f"{where}.limits", path)
+    for key, value in limits.items():
+        if value < 1:
+            raise malformed(path, f"{where}.limits.{key}", "must be 1 or more")
+    if "ceiling" in table:
+        _check_ceiling(table["ceiling"], f"{where}.ceiling", path)
+
+
+def _check_ceiling(ceiling: Table, where: str, path: str) -> None:
+    for key in (*_CEILING, *ceiling):
+        if key not in _CEILING:
+            raise malformed(path, f"{where}.{key}", f"is unknown: use {', '.join(_CEILING)}")
+        if key not in ceiling:
+            raise malformed(path, where, f"needs {key}")
+        if usd_per_million(ceiling[key]) is None:
+            raise malformed(path, f"{where}.{key}", "must be USD, 0 or more, such as 2 or '0.15'")
+
+
+def usd_per_million(value: object) -> Decimal | None:
+    """Read an amount exactly: an integer, a text, or a float as the number that it prints."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        amount = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return amount if amount.is_finite() and amount >= 0 else None
 
 
 def _tables(tables: Table, section: str, path: str) -> list[tuple[str, Table]]:
@@ -92,7 +137,8 @@ def _check_keys(table: Any, known: Mapping[str, type], where: str, path: str) ->
         if key not in known:
             raise malformed(path, f"{where}.{key}", f"is unknown: use {', '.join(known)}")
         if type(value) is not known[key]:
-            raise malformed(path, f"{where}.{key}", f"must be of type {known[key].__name__}")
+            kind = "a table" if known[key] is dict else f"of type {known[key].__name__}"
+            raise malformed(path, f"{where}.{key}", f"must be {kind}")
         if key in _NAMES:
             _check_names(value, f"{where}.{key}", path)
 
@@ -104,10 +150,17 @@ def _check_names(names: list[Any], where: str, path: str) -> None:
 
 def _line_of(path: str, key: str) -> int | None:
     """Find the line that writes a key: tomllib keeps no positions."""
-    word = rf"(?<![\w-]){re.escape(key)}(?![\w-])"
-    lines = Path(path).read_text(encoding="utf-8").splitlines()
-    for pattern in (rf"^[^=#]*{word}", rf"^[^#]*{word}"):
-        for number, line in enumerate(lines, 1):
-            if re.search(pattern, line):
-                return number
-    return None
+    word = re.compile(rf"(?<![\w-]){re.escape(key.rsplit('.', 1)[-1])}(?![\w-])")
+    lines = list(enumerate(Path(path).read_text(encoding="utf-8").splitlines(), 1))
+    section, inline = "", None
+    for number, line in lines:
+        text = line.split("#")[0].replace('"', "").replace("'", "")
+        header = re.match(r"\s*\[+([^\]]+)\]", text)
+        section = re.sub(r"\s", "", header[1]) if header else section
+        name = "" if header else text.split("=")[0].strip()
+        place = ".".join(part for part in (section, name) if part)
+        if place == key:
+            return number
+        if inline is None and key.startswith(f"{place}.") and word.search(text):
+            inline = number
+    return inline or next((number for number, line in lines if word.search(line)), None)

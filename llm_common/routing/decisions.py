@@ -9,6 +9,7 @@ from ..errors import (
     AuthenticationError,
     BrokenResponseError,
     CallError,
+    ContextLengthError,
     EmptyResponseError,
     ModelNotFoundError,
     ProviderTimeoutError,
@@ -75,9 +76,11 @@ class AttemptState:
     Attributes:
         attempts: requests sent so far, over all deployments.
         retries_here: repeats at this deployment so far.
-        deployments_left: deployments not tried yet.
+        deployments_left: deployments that the operation has not moved on from.
         elapsed_s: seconds since the operation began.
         jitter: a draw from [0, 1) that spreads the backoff.
+        free_keys: those of them that are other keys of the same model, and free now.
+        roomier_left: those of them whose context is larger.
     """
 
     attempts: int
@@ -85,21 +88,28 @@ class AttemptState:
     deployments_left: int
     elapsed_s: float
     jitter: float = field(default_factory=random.random)
+    free_keys: int = 0
+    roomier_left: int = 0
 
 
 def after(error: CallError, state: AttemptState, policy: Policy) -> Decision:
     """Decide what follows a failed attempt, by the type of its error.
 
     Passing trouble (429, 5xx, timeouts, broken or empty answers) is retried here with backoff,
-    then at the next deployment. A refused key, an unknown model and a spent quota go straight to
-    the next deployment. Everything else (bad request, context length, refusal) gives up: it
-    would fail again, or the caller must decide.
+    then at the next deployment; a 429 goes to another key of the model first. A refused key, an
+    unknown model and a spent quota go straight to the next deployment, and too long an input to one
+    with a larger context. Everything else (bad request, refusal) gives up: it would fail again, or
+    the caller must decide.
     """
     remaining_s = policy.wall_time_s - state.elapsed_s
     if state.attempts >= policy.max_attempts or remaining_s <= 0:
         return GiveUp()
     elsewhere = NextDeployment() if state.deployments_left > 0 else GiveUp()
-    if isinstance(error, _THIS_DEPLOYMENT):
+    if isinstance(error, ContextLengthError):
+        return NextDeployment() if state.roomier_left else GiveUp()
+    if isinstance(error, _THIS_DEPLOYMENT) or (
+        isinstance(error, RateLimitedError) and state.free_keys
+    ):
         return elsewhere
     if not isinstance(error, _PASSING):
         return GiveUp()

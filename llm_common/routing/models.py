@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Literal
 
+from ..pricing import Price
+from ..types import Lane
+
 Wire = Literal["openai", "litellm"]
 Structured = Literal["json_schema", "tools", "json"]
 
@@ -38,6 +41,7 @@ class ModelSpec:
         drop: parameters that the model refuses, such as ``temperature``.
         rename: parameters that the model knows by another name.
         extra: arguments that it always needs.
+        listed: its figures are facts; False when nothing is known of it.
     """
 
     name: str
@@ -50,6 +54,7 @@ class ModelSpec:
     drop: tuple[str, ...] = ()
     rename: Mapping[str, str] = field(default_factory=dict[str, str])
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    listed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,8 @@ class Deployment:
         key_alias: the variable that the key came from, such as ``GEMINI_API_KEY_2``, or
             ``argument``.
         base_url: the endpoint; None means the wire's own default.
+        lane: what rate limits, cooldowns and circuits know it by.
+        ceiling: the most that it can cost, where the host says so; for unknown prices.
     """
 
     alias: str
@@ -70,3 +77,5 @@ class Deployment:
     base_url: str | None
     key_alias: str
     key: str = field(repr=False)
+    lane: Lane
+    ceiling: Price | None = None

@@ -11,11 +11,21 @@ from pathlib import Path
 from typing import Any, cast
 
 from ..errors import ConfigurationError
+from ..pricing import Price
 from ..settings import setting
-from .checks import Table, check, malformed
+from ..types import RateLimits
+from .checks import Table, check, malformed, usd_per_million
 from .models import LLMTask, ModelSpec, Structured, Wire
 
 REGISTRY_FILE = Path(__file__).parent.parent / "data" / "registry.toml"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the host allows: rates of each key, and the most that an unpriced model can cost."""
+
+    limits: RateLimits | None = None
+    ceiling: Price | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +41,7 @@ class ProviderSpec:
     structured: Structured = "tools"
     extra: Table = field(default_factory=dict[str, Any])
     quirks: tuple[Table, ...] = ()
+    terms: Terms = field(default_factory=Terms)
 
     @property
     def base_url_env(self) -> str:
@@ -46,11 +57,13 @@ class Registry:
         providers: by name.
         models: provider -> any spelling of a model (bare name, alias or id) -> its facts.
         tasks: task -> provider -> bare model names, the preferred one first.
+        terms: bare model name -> what the host allows for it.
     """
 
     providers: Mapping[str, ProviderSpec]
     models: Mapping[str, Mapping[str, ModelSpec]]
     tasks: Mapping[LLMTask, Mapping[str, tuple[str, ...]]]
+    terms: Mapping[str, Terms] = field(default_factory=dict[str, Terms])
 
 
 def load_registry(path: str | None = None) -> Registry:
@@ -115,13 +128,26 @@ def _build(tables: Table, path: str) -> Registry:
         LLMTask(task): {provider: tuple(names) for provider, names in table.items()}
         for task, table in tables["tasks"].items()
     }
-    return Registry(providers, models, tasks)
+    terms = {name: _terms(table) for name, table in tables["models"].items()}
+    return Registry(providers, models, tasks, terms)
 
 
 def _provider(name: str, table: Table) -> ProviderSpec:
-    values: dict[str, Any] = {"key_env": f"{name.upper()}_API_KEY", **table}
+    own = {key: value for key, value in table.items() if key not in ("limits", "ceiling")}
+    values: dict[str, Any] = {"key_env": f"{name.upper()}_API_KEY", **own}
     values["quirks"] = tuple(table.get("quirks", ()))
-    return ProviderSpec(name, **values)
+    return ProviderSpec(name, **values, terms=_terms(table))
+
+
+def _terms(table: Table) -> Terms:
+    limits, ceiling = table.get("limits"), table.get("ceiling")
+    return Terms(RateLimits(**limits) if limits else None, _ceiling(ceiling) if ceiling else None)
+
+
+def _ceiling(table: Table) -> Price:
+    rates = [usd_per_million(table[f"{part}_usd_per_million"]) for part in ("input", "output")]
+    known = [rate.scaleb(-6) for rate in rates if rate is not None]
+    return Price(*known, source="ceiling")
 
 
 def _model(name: str, model_id: str, provider: ProviderSpec, table: Table, path: str) -> ModelSpec:
@@ -132,13 +158,20 @@ def _model(name: str, model_id: str, provider: ProviderSpec, table: Table, path:
 
 
 def model_spec(
-    name: str, model_id: str, provider: ProviderSpec, context: int, max_output: int
+    name: str,
+    model_id: str,
+    provider: ProviderSpec,
+    context: int,
+    max_output: int,
+    *,
+    listed: bool = True,
 ) -> ModelSpec:
     """Make a model's facts, with the provider's quirks for its id applied.
 
     Args:
         context: tokens that the model takes.
         max_output: most tokens of one answer.
+        listed: both are facts, not assumptions.
     """
     quirks = [quirk for quirk in provider.quirks if re.search(quirk["match"], model_id)]
     default = next((q["default_max_tokens"] for q in quirks if "default_max_tokens" in q), 4096)
@@ -153,4 +186,5 @@ def model_spec(
         drop=tuple(dict.fromkeys(key for quirk in quirks for key in quirk.get("drop", ()))),
         rename={old: new for quirk in quirks for old, new in quirk.get("rename", {}).items()},
         extra={**provider.extra, **{k: v for q in quirks for k, v in q.get("extra", {}).items()}},
+        listed=listed,
     )

@@ -1,4 +1,4 @@
-"""`demo`, `costs`, `runs`, `migrate` and `doctor`."""
+"""`demo`, `costs`, `runs`, `models`, `migrate` and `doctor`."""
 
 from __future__ import annotations
 
@@ -81,7 +81,44 @@ async def test_doctor(cli: Command) -> None:
     assert "secret" not in sick.out + sick.err
 
 
-@pytest.mark.parametrize("command", [[], ["analyze"], ["costs"], ["migrate"], ["doctor"], ["runs"]])
+async def test_models(cli: Command, tmp_path: Path) -> None:
+    cli.environment |= {"GEMINI_API_KEY": "sk-not-shown", "GEMINI_API_KEY_2": "sk-neither"}
+    lines = (await cli("models", "--json")).json
+    assert len({line["group"] for line in lines}) >= 20
+    assert len(lines) >= 50
+    found = {(line["group"], line["provider"]): line for line in lines}
+    flash = found["gemini-2.5-flash", "gemini"]
+    assert flash["id"] == "gemini-2.5-flash"
+    assert (flash["input_usd_per_million"], flash["output_usd_per_million"]) == ("0.3", "2.5")
+    assert (flash["context_tokens"], flash["max_output_tokens"]) == (1_048_576, 65_536)
+    assert flash["keys"] == ["GEMINI_API_KEY", "GEMINI_API_KEY_2"]
+    assert found["gpt-4o", "openai"]["output_usd_per_million"] == "10"
+    assert found["gpt-4o", "openai"]["keys"] == []
+    assert found["gpt-4o", "openai"]["missing"] == "OPENAI_API_KEY"
+    shown = await cli("models", "--provider", "gemini")
+    assert "7 deployments in 7 groups" in shown.out
+    assert "sk-n" not in shown.out
+    assert "no provider 'moon'" in (await cli("models", "--provider", "moon")).complaint
+
+    registry = tmp_path / "registry.toml"
+    registry.write_text(
+        "[models.house]\ncontext = 5\nmax_output = 5\nat = { groq = 'house' }\n"
+        "[models.home]\ncontext = 5\nmax_output = 5\nat = { groq = 'home' }\n"
+        "[models.home.ceiling]\ninput_usd_per_million = 7\noutput_usd_per_million = 9\n"
+    )
+    cli.environment["LLM_COMMON_REGISTRY"] = str(registry)
+    shown = await cli("models", "--provider", "groq")
+    house = next(line for line in shown.out.splitlines() if "house" in line)
+    assert house.count("unknown") == 2
+    assert "GROQ_API_KEY is not set" in house
+    assert "↑7" in shown.out
+    registry.write_text("[models.home.limits]\nrpm = 0\n")
+    assert "line 2: models.home.limits.rpm" in (await cli("models")).complaint
+
+
+@pytest.mark.parametrize(
+    "command", [[], ["analyze"], ["costs"], ["migrate"], ["doctor"], ["runs"], ["models"]]
+)
 async def test_help_reads_well(cli: Command, command: list[str]) -> None:
     ended = await cli(*command, "--help")
     assert ended.code == 0

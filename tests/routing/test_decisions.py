@@ -55,7 +55,9 @@ states = st.builds(
     deployments_left=st.integers(0, 5),
     elapsed_s=st.floats(0, 1000),
     jitter=st.floats(0, 1, exclude_max=True),
-)
+    free_keys=st.integers(0, 5),
+    roomier_left=st.integers(0, 5),
+).filter(lambda state: max(state.free_keys, state.roomier_left) <= state.deployments_left)
 
 
 def state(**changes: float) -> AttemptState:
@@ -78,6 +80,19 @@ def test_what_this_deployment_can_not_do_moves_on_at_once(kind: type[CallError])
 @pytest.mark.parametrize("kind", FINAL)
 def test_what_would_fail_again_gives_up(kind: type[CallError]) -> None:
     assert after(kind("x"), state(deployments_left=5), POLICY) == GiveUp()
+
+
+def test_a_429_goes_to_another_key_that_is_free() -> None:
+    for error in (RateLimitedError("x"), RateLimitedError("x", retry_after_s=2.0)):
+        assert after(error, state(free_keys=1), POLICY) == NextDeployment()
+        assert isinstance(after(error, state(), POLICY), Retry)
+    assert isinstance(after(ProviderUnavailableError("x"), state(free_keys=1), POLICY), Retry)
+
+
+def test_too_long_an_input_goes_only_to_a_larger_context() -> None:
+    error = ContextLengthError("x")
+    assert after(error, state(deployments_left=5, roomier_left=1), POLICY) == NextDeployment()
+    assert after(error, state(deployments_left=5), POLICY) == GiveUp()
 
 
 @pytest.mark.parametrize(

@@ -221,3 +221,145 @@ def test_no_default_is_more_than_the_model_can_answer() -> None:
         for spec in models.values():
             least = 1 if spec.max_output_tokens else 0  # embeddings write nothing
             assert least <= spec.default_max_tokens <= spec.max_output_tokens, spec.id
+
+
+def test_the_shipped_registry_is_as_large_as_promised() -> None:
+    specs = {
+        (spec.name, spec.provider)
+        for models in REGISTRY.models.values()
+        for spec in models.values()
+        if spec.provider != "offline"
+    }
+    groups = {name for name, _ in specs}
+    assert len(groups) >= 20
+    assert len(specs) >= 50
+    # One key each gives as many deployments.
+    environ = {f"{provider.upper()}_API_KEY": "k" for _, provider in specs}
+    found = [d for n, p in specs for d in planned(provider=p, model=n, environ=environ)]
+    assert len({d.lane.id for d in found}) == len(specs) == 94
+    assert len(groups) == 54
+
+
+def test_another_providers_model_by_its_prefix() -> None:
+    environ = {"OPENAI_API_KEY": "o", "ANTHROPIC_API_KEY": "a", "MISTRAL_API_KEY": "m"}
+    found = planned(
+        provider="openai",
+        models=[
+            "openai/gpt-4o",
+            "anthropic/claude-sonnet-4.5",
+            "gpt-4o-mini",
+            "mistral/codestral-latest",
+        ],
+        environ=environ,
+    )
+    assert [(d.provider, d.model.id, d.key) for d in found] == [
+        ("openai", "gpt-4o", "o"),
+        ("anthropic", "claude-sonnet-4-5", "a"),
+        ("openai", "gpt-4o-mini", "o"),
+        ("mistral", "codestral-latest", "m"),
+    ]
+    assert [d.wire for d in found] == ["openai", "litellm", "openai", "openai"]
+
+
+@pytest.mark.parametrize(
+    ("provider", "name", "expected"),
+    [
+        ("openrouter", "openai/gpt-4o", ("openrouter", "openai/gpt-4o")),
+        ("openrouter", "openai/gpt-9", ("openrouter", "openai/gpt-9")),
+        ("openrouter", "deepseek/deepseek-reasoner", ("openrouter", "deepseek/deepseek-reasoner")),
+        (
+            "openrouter",
+            "anthropic/claude-sonnet-4.5",
+            ("openrouter", "anthropic/claude-sonnet-4.5"),
+        ),
+        # These are nobody's vendor names there.
+        ("openrouter", "zai/glm-4.6", ("zai", "glm-4.6")),
+        ("openrouter", "groq/gpt-oss-20b", ("groq", "openai/gpt-oss-20b")),
+        ("groq", "openai/gpt-oss-20b", ("groq", "openai/gpt-oss-20b")),
+        ("groq", "openai/gpt-4o", ("openai", "gpt-4o")),
+        (
+            "openai",
+            "openrouter/anthropic/claude-sonnet-4.5",
+            ("openrouter", "anthropic/claude-sonnet-4.5"),
+        ),
+    ],
+)
+def test_an_own_id_goes_before_another_providers_name(
+    provider: str, name: str, expected: tuple[str, str]
+) -> None:
+    environ = {
+        f"{p.upper()}_API_KEY": "k" for p in ("openai", "openrouter", "groq", "zai", "deepseek")
+    }
+    (found,) = planned(provider=provider, model=name, environ=environ)
+    assert (found.provider, found.model.id) == expected
+
+
+def test_a_server_of_the_hosts_own_keeps_what_looks_like_anothers() -> None:
+    (found,) = planned(
+        provider="openai", model="deepseek/deepseek-chat", base_url="http://127.0.0.1:1"
+    )
+    assert (found.provider, found.model.id) == ("openai", "deepseek/deepseek-chat")
+
+
+def test_another_providers_unknown_model_is_its_own_error() -> None:
+    with pytest.raises(UnknownModelError, match="anthropic has no model 'gpt-4o'"):
+        planned(provider="openai", model="anthropic/gpt-4o")
+
+
+def test_models_without_a_key_are_left_out_while_another_remains() -> None:
+    models = ["anthropic/claude-sonnet-4.5", "gpt-4o"]
+    (found,) = planned(provider="openai", models=models, environ={"OPENAI_API_KEY": "o"})
+    assert found.model.name == "gpt-4o"
+    with pytest.raises(MissingKeyError, match="ANTHROPIC_API_KEY"):
+        planned(provider="openai", models=models, environ={"GROQ_API_KEY": "g"})
+    # The argument is the client's own provider's.
+    (found,) = planned(provider="openai", models=models, api_key="mine")
+    assert found.key == "mine"
+
+
+def test_one_model_by_two_names_is_tried_once() -> None:
+    found = planned(provider="openai", models=["gpt-4o", "openai/gpt-4o"])
+    assert len(found) == 1
+
+
+def test_a_plan_is_made_anew_when_what_it_was_made_from_changes() -> None:
+    environ = {"OPENAI_API_KEY": "one"}
+
+    def found() -> list[tuple[str, str | None]]:
+        made = planned(provider="openai", model="gpt-4o", environ=environ)
+        return [(d.key, d.base_url) for d in made]
+
+    own = REGISTRY.providers["openai"].base_url
+    assert found() == [("one", own)]
+    assert planned(provider="openai", model="gpt-4o", environ=environ) is planned(
+        provider="openai", model="gpt-4o", environ=environ
+    )
+    environ["OPENAI_API_KEY"] = "two"
+    assert found() == [("two", own)]
+    environ["OPENAI_API_KEY_7"] = "three"
+    assert found() == [("two", own), ("three", own)]
+    environ["OPENAI_BASE_URL"] = "http://127.0.0.1:1"
+    assert found()[0] == ("two", "http://127.0.0.1:1")
+    del environ["OPENAI_API_KEY_7"], environ["OPENAI_BASE_URL"]
+    environ["UNRELATED"] = "x"
+    assert found() == [("two", own)]
+
+
+def test_lanes_are_by_endpoint_key_and_model_and_do_not_tell_the_key() -> None:
+    def lane(**options: object) -> str:
+        return planned(**{"provider": "openai", "model": "gpt-4o", **options})[0].lane.id
+
+    first = lane(api_key="secret-one")
+    assert first == lane(environ={"OPENAI_API_KEY_3": "secret-one"})
+    others = {
+        lane(api_key="secret-two"),
+        lane(api_key="secret-one", model="gpt-4o-mini"),
+        lane(api_key="secret-one", base_url="http://127.0.0.1:1"),
+        lane(api_key="secret-one", provider="openrouter"),
+    }
+    assert len(others | {first}) == 5
+    (found,) = planned(provider="openai", model="gpt-4o", api_key="secret-one")
+    assert "secret" not in repr(found)
+    assert found.lane.context_tokens == 128_000
+    unlisted = planned(provider="openrouter", model="some-vendor/some-model")[0]
+    assert unlisted.lane.context_tokens == 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
 from llm_common.errors import ConfigurationError
 from llm_common.routing import LLMTask, load_registry, plan
+from llm_common.types import RateLimits
 
 
 @pytest.fixture
@@ -96,6 +98,46 @@ def test_a_changed_file_is_read_again(host) -> None:
         ("[providers.x]\nquirks = [3]\n", "providers.x.quirks must be a table"),
         ("[models.m]\ncontext = 1\nmax_output = 1\nat = { openai = 3 }\n", "models.m.at.openai"),
         ("[tasks.chat]\nopenai = [3]\n", "tasks.chat.openai must list names"),
+        (
+            "[providers.x]\n[providers.x.limits]\nrpm = 0\n",
+            "line 3: providers.x.limits.rpm must be 1",
+        ),
+        ("[providers.x.limits]\n\nrps = 1\n", "line 3: providers.x.limits.rps is unknown"),
+        ("[models.m]\nlimits = 3\n", "line 2: models.m.limits must be a table"),
+        (
+            "[providers.x.limits]\nrpm = 5\n[models.m]\n[models.m.limits]\ntpm = 1.5\nrpm = 1.5\n",
+            "line 5: models.m.limits.tpm must be of type int",
+        ),
+        (
+            "[providers.x.limits]\nrpm = 5\n[models.'m-1.5'.limits]\nrpm = true\n",
+            "line 4: models.m-1.5.limits.rpm must be of type int",
+        ),
+        ("[models.m]\n# rpm\nlimits = { rpm = -1 }\n", "line 3: models.m.limits.rpm must be 1"),
+        (
+            "[models.m.ceiling]\ninput_usd_per_million = 1\n",
+            "line 1: models.m.ceiling needs output_usd_per_million",
+        ),
+        (
+            "[providers.x.ceiling]\ninput_usd_per_million = 1\noutput_usd_per_million = 'much'\n",
+            "line 3: providers.x.ceiling.output_usd_per_million must be USD",
+        ),
+        (
+            "[providers.x.ceiling]\ninput_usd_per_million = nan\noutput_usd_per_million = 1\n",
+            "line 2: providers.x.ceiling.input_usd_per_million must be USD",
+        ),
+        (
+            "[models.m.ceiling]\ninput_usd_per_million = 1\noutput_usd_per_million = -1\n",
+            "line 3: models.m.ceiling.output_usd_per_million must be USD",
+        ),
+        (
+            "[models.m.ceiling]\ninput_usd_per_million = true\noutput_usd_per_million = 1\n",
+            "line 2: models.m.ceiling.input_usd_per_million must be USD",
+        ),
+        (
+            "[models.m.ceiling]\ninput_usd_per_million = 1\noutput_usd_per_million = 1\nusd = 1\n",
+            "line 4: models.m.ceiling.usd is unknown",
+        ),
+        ("[models.m]\nceiling = 1\n", "line 2: models.m.ceiling must be a table"),
     ],
 )
 def test_a_malformed_file_is_refused_with_its_key_and_line(host, text: str, named: str) -> None:
@@ -114,3 +156,43 @@ def test_a_file_that_is_not_text(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe")
     with pytest.raises(ConfigurationError, match="can't be read"):
         load_registry(str(path))
+
+
+def test_limits_and_ceilings_are_the_hosts_for_a_provider_or_a_model(host) -> None:
+    registry = load_registry(
+        host("""
+            [providers.openai]
+            limits = { rpm = 500 }
+            [providers.openai.ceiling]
+            input_usd_per_million = 0.1
+            output_usd_per_million = "0.30000000000000000001"
+            [models."gpt-4o".limits]
+            tpm = 30_000
+            max_concurrent = 4
+            [models."gpt-4o-mini".ceiling]
+            input_usd_per_million = 1
+            output_usd_per_million = 2
+        """)
+    )
+
+    def found(model: str):
+        return plan(registry, provider="openai", model=model, api_key="k", environ={})[0]
+
+    key, both = found("gpt-4o").lane.meters
+    assert key[1] == RateLimits(rpm=500)
+    assert both[1] == RateLimits(tpm=30_000, max_concurrent=4)
+    assert found("gpt-4o-mini").lane.meters == (key,)
+    ceiling = found("gpt-4o").ceiling
+    assert ceiling is not None
+    assert ceiling.input == Decimal("1e-7")
+    assert ceiling.output == Decimal("0.30000000000000000001").scaleb(-6)
+    own = found("gpt-4o-mini").ceiling
+    assert own is not None
+    assert own.output == Decimal("0.000002")
+
+
+def test_none_is_shipped() -> None:
+    registry = load_registry()
+    terms = [*registry.terms.values(), *(p.terms for p in registry.providers.values())]
+    assert terms
+    assert all(each.limits is None and each.ceiling is None for each in terms)
