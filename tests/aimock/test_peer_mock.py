@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import BaseModel
@@ -106,7 +107,8 @@ def running() -> Iterator[Mock]:
 async def mock(running: Mock, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Mock]:
     for provider, path in PATHS.items():
         monkeypatch.setenv(f"{provider.upper()}_BASE_URL", running.url + path)
-        monkeypatch.setenv(f"{provider.upper()}_API_KEY", "a-key")
+        # A key of its own: cooldowns of one test must not reach the next.
+        monkeypatch.setenv(f"{provider.upper()}_API_KEY", f"key-{uuid4()}")
     yield running
     await providers.aclose()
     await pool.close()
