@@ -83,9 +83,7 @@ async def measure() -> None:
     await migrations.up("embedded")
     plain = CostTracker("embedded", project="overhead")
     limited = CostTracker("embedded", project="overhead", daily_budget_usd=1000)
-    diskless = CostTracker(
-        "embedded", project="diskless", daily_budget_usd=1000, spool="database"
-    )
+    diskless = CostTracker("embedded", project="diskless", daily_budget_usd=1000, spool="database")
     bare = AsyncOpenAI(max_retries=0, http_client=DefaultAioHttpClient())
     ledger = LLMClient("openai", model="gpt-4o", cost_tracker=plain)
     budget = LLMClient("openai", model="gpt-4o", cost_tracker=limited)
