@@ -138,6 +138,14 @@ async def test_too_small_a_lease_is_none(url: str, call: Callers) -> None:
     assert left(url) == []
 
 
+async def test_a_call_that_has_a_hold_keeps_it(url: str, call: Callers) -> None:
+    asked = request("", BIG)
+    await call("llm_reserve", requests=[asked])
+    answer = await take(call, lease(10), asked)
+    assert "lease_id" not in answer["results"][0]
+    assert day(url) == (0, 11 * CENT)
+
+
 async def test_a_settled_call_keeps_its_cost_only_at_most_its_bound(
     url: str, call: Callers
 ) -> None:
@@ -301,11 +309,7 @@ async def test_what_is_over_goes_after_a_day(url: str, call: Callers) -> None:
     await call("llm_settle", rows=[])
     assert servers.fetch(url, states) == before
     for table in ("llm_holds", "llm_leases"):
-        servers.execute(
-            url,
-            f"UPDATE {table} SET expires_at = expires_at - interval '25 hours'"
-            + " WHERE state <> 'held'",
-        )
+        servers.execute(url, f"UPDATE {table} SET expires_at = expires_at - interval '25 hours'")
     await call("llm_settle", rows=[])
     assert servers.fetch(url, states) == [("held",)]
 
