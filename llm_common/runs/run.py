@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from ..context import labels
+from ..cost_tracker import flush_quietly
 from ..database import Database
 from ..errors import DatabaseError, DuplicateStepError, FencedError
 from ..telemetry import event
@@ -135,7 +136,11 @@ class Run:
         return datetime.fromisoformat(await self.step("now", read, {}, key=key))
 
     async def finish(self, status: str, **columns: Any) -> None:
-        """Set the status and the result columns of the run."""
+        """Set the status and the result columns of the run, once its costs are in the ledger.
+
+        If they can't be brought there now, they follow later.
+        """
+        await flush_quietly(self._db)
         await self._call("llm_run_finish", {"status": status, **plain(columns)})
         self.is_finished = True
 
