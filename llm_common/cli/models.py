@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from decimal import Decimal
 
+from rich import box
 from rich.table import Table
 
 from ..errors import ConfigurationError
@@ -55,6 +56,7 @@ def models(provider: str | None, *, as_json: bool) -> None:
         print_json([asdict(line) for line in found])
     else:
         out.print(_table(found))
+        out.print(_keys(found))
 
 
 def lines(registry: Registry) -> Iterator[Line]:
@@ -106,26 +108,44 @@ def _table(found: list[Line]) -> Table:
     title = f"{len(found)} deployments in {groups} groups; prices in USD per million tokens"
     ceilings = any(line.ceiling for line in found)
     caption = "↑ the host's ceiling, not a price" if ceilings else None
-    table = Table(title=title, title_justify="left", caption=caption)
-    for column in ("group", "provider", "id"):
-        table.add_column(column, overflow="fold")
-    for column in ("input", "output", "context", "max output"):
-        table.add_column(column, justify="right")
-    table.add_column("key")
+    table = Table(title=title, title_justify="left", caption=caption, box=box.SIMPLE)
+    for column in ("group", "provider"):
+        table.add_column(column, no_wrap=True)
+    for column in ("input", "output", "context", "answer"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("keys", no_wrap=True)
+    shown = ""
     for line in found:
         mark = "↑" if line.ceiling else ""
         table.add_row(
-            line.group,
+            line.group if line.group != shown else "",
             line.provider,
-            line.id,
             _usd(line.input_usd_per_million, mark),
             _usd(line.output_usd_per_million, mark),
-            f"{line.context_tokens:,}",
-            f"{line.max_output_tokens:,}",
-            ", ".join(line.keys)
-            or (f"{line.missing} is not set" if line.missing else "none needed"),
+            _size(line.context_tokens),
+            _size(line.max_output_tokens),
+            "missing" if line.missing else str(len(line.keys) or "not needed"),
         )
+        shown = line.group
     return table
+
+
+def _keys(found: list[Line]) -> Table:
+    """List the variables once, not with every model."""
+    table = Table(title="Keys", title_justify="left", box=box.SIMPLE, show_header=False)
+    said = {(line.provider, line.keys, line.missing): line for line in found}
+    for line in said.values():
+        if line.keys or line.missing:
+            state = ", ".join(line.keys) or f"{line.missing} is not set"
+            table.add_row(line.provider, state)
+    return table
+
+
+def _size(tokens: int) -> str:
+    """Write tokens as people say them: 128k, 1M."""
+    if tokens < 1_000:
+        return str(tokens)
+    return f"{tokens / 1e6:.3g}M" if tokens >= 1_000_000 else f"{tokens / 1e3:.0f}k"
 
 
 def _usd(amount: Decimal | None, mark: str) -> str:

@@ -97,6 +97,7 @@ async def test_models(cli: Command, tmp_path: Path) -> None:
     assert found["gpt-4o", "openai"]["missing"] == "OPENAI_API_KEY"
     shown = await cli("models", "--provider", "gemini")
     assert "7 deployments in 7 groups" in shown.out
+    assert "GEMINI_API_KEY, GEMINI_API_KEY_2" in shown.out
     assert "sk-n" not in shown.out
     assert "no provider 'moon'" in (await cli("models", "--provider", "moon")).complaint
 
@@ -110,7 +111,8 @@ async def test_models(cli: Command, tmp_path: Path) -> None:
     shown = await cli("models", "--provider", "groq")
     house = next(line for line in shown.out.splitlines() if "house" in line)
     assert house.count("unknown") == 2
-    assert "GROQ_API_KEY is not set" in house
+    assert "missing" in house
+    assert "GROQ_API_KEY is not set" in shown.out
     assert "↑7" in shown.out
     registry.write_text("[models.home.limits]\nrpm = 0\n")
     assert "line 2: models.home.limits.rpm" in (await cli("models")).complaint
