@@ -108,7 +108,8 @@ def _table(found: list[Line]) -> Table:
     title = f"{len(found)} deployments in {groups} groups; prices in USD per million tokens"
     ceilings = any(line.ceiling for line in found)
     caption = "↑ the host's ceiling, not a price" if ceilings else None
-    table = Table(title=title, title_justify="left", caption=caption, box=box.SIMPLE)
+    table = Table(title=title, title_justify="left", caption=caption, box=box.SIMPLE_HEAD)
+    table.padding, table.pad_edge = (0, 1, 0, 0), False
     for column in ("group", "provider"):
         table.add_column(column, no_wrap=True)
     for column in ("input", "output", "context", "answer"):
@@ -124,7 +125,7 @@ def _table(found: list[Line]) -> Table:
             _usd(line.output_usd_per_million, mark),
             _size(line.context_tokens),
             _size(line.max_output_tokens),
-            "missing" if line.missing else str(len(line.keys) or "not needed"),
+            "none" if line.missing else str(len(line.keys) or "–"),
         )
         shown = line.group
     return table
