@@ -315,20 +315,15 @@ async def operate(
             when every deployment is to be left alone for too long.
     """
     op.wall_time_s = policy.wall_time_s
-    failure: CallError | None = None
-    retries_here = 0
+    kind, retries_here = op.first_kind, 0
+    deployment = await _next(op, deployments, policy)
+    if isinstance(deployment, CallError):
+        raise deployment
     while True:
-        deployment = await _next(op, deployments, policy, failure)
-        if failure is None or not op.attempts:
-            kind = op.first_kind
-        else:
-            kind = _later(op, "retry" if deployment.lane.id == op.lane else "fallback")
-        retries_here = retries_here if deployment.lane.id == op.lane else 0
         op.lane = deployment.lane.id
         try:
             return await try_one(deployment, kind)
         except CallError as error:
-            failure = error
             # Whoever was limited by us has nothing to tell.
             if error.status is not None and isinstance(error, RateLimitedError):
                 await op.shared.announce(op.tracker.db, deployment.lane, error.retry_after_s or 0.0)
@@ -336,17 +331,25 @@ async def operate(
             match after(error, state, policy):
                 case Retry(delay_s=delay):
                     await asyncio.sleep(delay)
-                    retries_here += 1
                 case NextDeployment():
                     op.left_behind |= _left_behind(deployments, deployment.lane, error)
                 case GiveUp():
                     raise
+            following = await _next(op, deployments, policy)
+            if isinstance(following, CallError):
+                raise
+            again = following.lane.id == op.lane
+            retries_here = retries_here + 1 if again else 0
+            if op.attempts:
+                kind = _later(op, "retry" if again else "fallback")
+            deployment = following
 
 
-async def _next(
-    op: Operation, deployments: Sequence[D], policy: Policy, failure: CallError | None
-) -> D:
-    """Return the deployment whose turn it is, after a wait where all are to be left alone."""
+async def _next(op: Operation, deployments: Sequence[D], policy: Policy) -> D | CallError:
+    """Return the deployment whose turn it is, after a wait where all are to be left alone.
+
+    Or else the error that says for how long: nothing is to be sent.
+    """
     left = [each for each in deployments if each.lane.id not in op.left_behind]
     lanes = [each.lane for each in left]
     await op.shared.refresh(op.tracker.db, alone=len(lanes) == 1)
@@ -364,9 +367,9 @@ async def _next(
             case Wait(delay_s=delay):
                 await asyncio.sleep(min(delay, LOOK_S))
             case Refuse(retry_after_s=wait, down=is_down):
-                if failure is not None:
-                    raise failure
-                raise down(lanes[0], wait) if is_down else limited(lanes[0], "cools down", wait)
+                if is_down:
+                    return down(lanes[0], wait)
+                return limited(lanes[0], "cools down", wait)
 
 
 def _state(

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
-from llm_common import providers
+from llm_common import limits, providers
 from llm_common.cost_tracker import CostTracker
 from llm_common.database import Database, connect, pool
 from llm_common.database.migrations import up
@@ -128,6 +128,7 @@ async def fake(
         for name, value in running.environment().items():
             monkeypatch.setenv(name, value)
         yield running
+        limits.forget()
         await providers.aclose()
         await search_http.close()
         # Hosts do not close every client that they make.

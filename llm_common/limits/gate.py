@@ -147,10 +147,11 @@ def gate() -> Gate:
         return _gates[0]
 
 
-def _forget() -> None:
+def forget() -> None:
+    """Begin anew, as a forked child does, or a test whose server took the last one's port."""
     global _guard  # noqa: PLW0603 - another thread may have held it in the parent
     _guard = threading.Lock()
     _gates.clear()
 
 
-os.register_at_fork(after_in_child=_forget)
+os.register_at_fork(after_in_child=forget)

@@ -229,6 +229,7 @@ def _names(
         raise UnknownModelError(f"no task {str(task)!r}: use one of {', '.join(LLMTask)}")
     names = registry.tasks.get(LLMTask(task), {}).get(provider)
     if not names:
+        _provider(registry, provider)  # which may be what is unknown
         raise UnknownModelError(f"the registry names no model of {provider} for the task {task}")
     return names
 

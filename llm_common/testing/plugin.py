@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
+from ..limits import forget
 from .server import ProviderServer
 
 
@@ -18,6 +19,8 @@ async def provider_server() -> AsyncIterator[ProviderServer]:
     """Run a `ProviderServer` for one test; its corpus is empty, so searches find nothing."""
     async with ProviderServer() as server:
         yield server
+    # The next server may get this one's port, and is not to inherit its cooldowns.
+    forget()
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from llm_common import CostTracker, LLMClient
+from llm_common import CostTracker, LLMClient, providers
 from llm_common.database import Database, connect
 from llm_common.errors import BudgetExceededError, DatabaseUnavailableError, RateLimitedError
 from llm_common.limits import Entry, Shared, admit, gate, shared
@@ -174,6 +174,7 @@ async def test_the_limits_hold_over_threads(
         llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
         await asyncio.gather(*(llm.chat(MESSAGES) for _ in range(3)))
         await costs.aclose()
+        await providers.aclose()
 
     calls = [asyncio.to_thread(asyncio.run, ask()) for _ in range(4)]
     most, tasks = 0, [asyncio.create_task(call) for call in calls]

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import os
 import sys
+import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -322,6 +326,27 @@ async def test_what_was_not_sent_was_no_attempt(costs: CostTracker) -> None:
     op = Operation(costs, Labels(), "m", 1.0)
     assert await operate(op, targets, try_one, Policy()) == "u2"
     assert kinds == ["first", "first"]
+
+
+async def test_a_failure_keeps_nothing_alive(costs: CostTracker) -> None:
+    """A connection that broke is closed when its frames go, not when memory runs short."""
+    target = Target("p", "m", None, None, None, Lane("u3", "u3", "u3"))
+    held: list[weakref.ref[Any]] = []
+
+    async def try_one(_: Target, kind: str) -> str:
+        connection = SimpleNamespace(kind=kind)
+        held.append(weakref.ref(connection))
+        raise ProviderUnavailableError("it broke")
+
+    op = Operation(costs, Labels(), "m", 1.0)
+    gc.collect()
+    gc.disable()
+    try:
+        with contextlib.suppress(ProviderUnavailableError):
+            await operate(op, [target], try_one, Policy(base_s=0))
+        assert [ref() for ref in held] == [None] * 3
+    finally:
+        gc.enable()
 
 
 def registry(folder: Path, text: str, monkeypatch: pytest.MonkeyPatch) -> None:
