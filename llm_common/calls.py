@@ -340,8 +340,9 @@ async def operate(
                 raise
             again = following.lane.id == op.lane
             retries_here = retries_here + 1 if again else 0
-            if op.attempts:
-                kind = _later(op, "retry" if again else "fallback")
+            # A search stays a search, whichever attempt it is.
+            if op.attempts and op.first_kind != "search":
+                kind = "retry" if again else "fallback"
             deployment = following
 
 
@@ -394,8 +395,3 @@ def _left_behind(deployments: Sequence[Reachable], lane: Lane, error: CallError)
     if not isinstance(error, ContextLengthError):
         return {lane.id}
     return {each.lane.id for each in deployments if each.lane.context_tokens <= lane.context_tokens}
-
-
-def _later(op: Operation, kind: Kind) -> Kind:
-    """A search stays a search, whichever attempt it is."""
-    return "search" if op.first_kind == "search" else kind

@@ -107,6 +107,9 @@ class LiteLLMWire:
             raise _told(deployment, error, tap) from None
         finally:
             await answer.aclose()
+            if tap is not None:
+                # litellm leaves the connection of a broken stream to the garbage collector.
+                await tap.hang_up()
         if tap is None:
             yield _reported(answer.chunks)
         elif tap.usage is None:
@@ -149,10 +152,14 @@ class LiteLLMWire:
                     **options,
                     **values,
                 )
-        except TimeoutError:
-            raise failure(ProviderTimeoutError, deployment) from None
-        except Exception as error:  # noqa: BLE001 - no foreign exception gets through
-            raise _told(deployment, error, tap) from None
+        except BaseException as error:
+            if tap is not None:
+                await tap.hang_up()
+            if isinstance(error, TimeoutError):
+                raise failure(ProviderTimeoutError, deployment) from None
+            if isinstance(error, Exception):
+                raise _told(deployment, error, tap) from None
+            raise
 
     async def aclose(self) -> None:
         """Close the transports of this event loop."""

@@ -61,6 +61,7 @@ class _Line:
             self._tap.refused = response.status_code, response.headers, body
         elif stream:
             response.stream = _Overheard(response.stream, self._tap)
+            self._tap.hang_up = response.aclose
         else:
             self._tap.hear(response.content)
         return response

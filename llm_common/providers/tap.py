@@ -7,7 +7,7 @@ ledger takes the provider's own figures.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from ..types import Usage
@@ -25,12 +25,14 @@ class Tap:
         usage: of the whole answer; None until the provider has named it.
         sent: the request has left.
         refused: status, headers and body of an answer with an error status.
+        hang_up: closes the connection of a stream; harmless after its end.
     """
 
     def __init__(self, provider: str) -> None:
         self.sent = False
         self.usage: Usage | None = None
         self.refused: tuple[int, Mapping[str, str], bytes] | None = None
+        self.hang_up: Callable[[], Awaitable[None]] = _nothing
         self._fold, self._read = TAPPED[provider]
         self._raw: Mapping[str, Any] = {}
         self._splitter = Splitter()
@@ -49,6 +51,10 @@ class Tap:
         """Take the next bytes of a stream of events."""
         for event in self._splitter.feed(chunk):
             self.hear(event)
+
+
+async def _nothing() -> None:
+    """There is no stream yet."""
 
 
 def _anthropic(raw: Mapping[str, Any], said: Mapping[str, Any]) -> tuple[Mapping[str, Any], bool]:
