@@ -10,7 +10,6 @@ import sys
 import weakref
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -333,8 +332,10 @@ async def test_a_failure_keeps_nothing_alive(costs: CostTracker) -> None:
     target = Target("p", "m", None, None, None, Lane("u3", "u3", "u3"))
     held: list[weakref.ref[Any]] = []
 
+    class Connection: ...
+
     async def try_one(_: Target, kind: str) -> str:
-        connection = SimpleNamespace(kind=kind)
+        connection = Connection()
         held.append(weakref.ref(connection))
         raise ProviderUnavailableError("it broke")
 
