@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from ..database import Database
+from ..database import Database, pool
 from ..errors import DatabaseError, DatabaseUnavailableError, SchemaError, SpoolError
 from ..telemetry import event
 from .grants import Grants
@@ -26,7 +26,7 @@ from .models import Hold, to_nano
 from .spool import Abandoned, Row, Spool, abandoned, boot_id, folder_for
 
 BATCH = 500
-GATHER_S = 0.5
+GATHER_S = 0.3
 """How long a drain gathers rows: one transaction brings all that came meanwhile."""
 LONGEST_PAUSE_S = 30.0
 """Pauses after a flush that failed: each is twice as long as the one before, up to this."""
@@ -173,8 +173,11 @@ class Ledger:
             self._drains[loop] = loop.create_task(self._drain(db))
 
     async def _drain(self, db: Database) -> None:
-        """Flush until nothing waits and no lease is open; once more at the end of the loop."""
-        pause_s = GATHER_S
+        """Flush until nothing waits and no lease is open; once more at the end of the loop.
+
+        The connections of that loop end with it.
+        """
+        loop, pause_s = asyncio.get_running_loop(), GATHER_S
         try:
             while self.owes:
                 await asyncio.sleep(pause_s)
@@ -182,14 +185,15 @@ class Ledger:
                 pause_s = GATHER_S if well else min(pause_s * 2, LONGEST_PAUSE_S)
         except asyncio.CancelledError:
             await self.try_flush(db, give_back=True)
+            await pool.close()
             raise
         finally:
-            del self._drains[asyncio.get_running_loop()]
+            self._drains.pop(loop, None)
 
-    async def try_flush(self, db: Database, **how: bool) -> bool:
+    async def try_flush(self, db: Database, *, give_back: bool = False, poll: bool = False) -> bool:
         """Flush; tell whether it went well. What did not follows later."""
         try:
-            await self.flush(db, **how)
+            await self.flush(db, give_back=give_back, poll=poll)
         except DatabaseError as error:
             event("ledger.flush_failed", level=logging.WARNING, error=type(error).__name__)
             return False
