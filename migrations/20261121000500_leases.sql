@@ -71,9 +71,27 @@ RETURNS TABLE (project text, scope text, scope_id text, window_kind text, window
 LANGUAGE sql IMMUTABLE ROWS 10
 SET search_path FROM CURRENT
 AS $$
-    SELECT ledger_row->>'project', s.scope, s.scope_id, w.kind,
-           llm_window_start(w.kind, (ledger_row->>'accounted_on')::date)
-    FROM llm_row_scopes(ledger_row) s, unnest(ARRAY['day', 'month', 'total']) AS w (kind)
+    -- Not llm_row_scopes and llm_window_start: this runs several times for every row there is.
+    SELECT ledger_row->>'project', s.scope, s.scope_id, w.kind, w.start
+    FROM (
+        SELECT v.scope, v.scope_id
+        FROM (VALUES
+            ('project', ledger_row->>'project'),
+            ('user', ledger_row->>'user_id'),
+            ('task', ledger_row->>'task'),
+            ('model', ledger_row->>'requested_model'),
+            ('run', ledger_row->>'run_id'),
+            ('job', ledger_row->>'job_id')
+        ) AS v (scope, scope_id)
+        WHERE v.scope_id IS NOT NULL
+        UNION ALL
+        SELECT DISTINCT 'tag', t FROM jsonb_array_elements_text(
+            CASE jsonb_typeof(ledger_row->'tags') WHEN 'array' THEN ledger_row->'tags' ELSE '[]' END) AS t
+    ) s, (VALUES
+        ('day', (ledger_row->>'accounted_on')::date),
+        ('month', date_trunc('month', (ledger_row->>'accounted_on')::timestamp)::date),
+        ('total', date '2000-01-01')
+    ) AS w (kind, start)
 $$;
 
 -- The row that a lease becomes when its owner is not heard of: it counts in every scope of its limits.
