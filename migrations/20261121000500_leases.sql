@@ -31,6 +31,8 @@ CREATE TABLE IF NOT EXISTS llm_leases (
 
 CREATE INDEX IF NOT EXISTS llm_leases_open ON llm_leases (project, expires_at)
     WHERE state = 'open' AND left_nano > 0;
+CREATE INDEX IF NOT EXISTS llm_leases_recalled ON llm_leases (project, recalled_at)
+    WHERE recalled_at IS NOT NULL;
 CREATE INDEX IF NOT EXISTS llm_leases_done ON llm_leases (expires_at) WHERE left_nano = 0;
 CREATE INDEX IF NOT EXISTS llm_holds_done ON llm_holds (expires_at) WHERE state <> 'held';
 
@@ -69,9 +71,27 @@ RETURNS TABLE (project text, scope text, scope_id text, window_kind text, window
 LANGUAGE sql IMMUTABLE ROWS 10
 SET search_path FROM CURRENT
 AS $$
-    SELECT ledger_row->>'project', s.scope, s.scope_id, w.kind,
-           llm_window_start(w.kind, (ledger_row->>'accounted_on')::date)
-    FROM llm_row_scopes(ledger_row) s, unnest(ARRAY['day', 'month', 'total']) AS w (kind)
+    -- Not llm_row_scopes and llm_window_start: this runs several times for every row there is.
+    SELECT ledger_row->>'project', s.scope, s.scope_id, w.kind, w.start
+    FROM (
+        SELECT v.scope, v.scope_id
+        FROM (VALUES
+            ('project', ledger_row->>'project'),
+            ('user', ledger_row->>'user_id'),
+            ('task', ledger_row->>'task'),
+            ('model', ledger_row->>'requested_model'),
+            ('run', ledger_row->>'run_id'),
+            ('job', ledger_row->>'job_id')
+        ) AS v (scope, scope_id)
+        WHERE v.scope_id IS NOT NULL
+        UNION ALL
+        SELECT DISTINCT 'tag', t FROM jsonb_array_elements_text(
+            CASE jsonb_typeof(ledger_row->'tags') WHEN 'array' THEN ledger_row->'tags' ELSE '[]' END) AS t
+    ) s, (VALUES
+        ('day', (ledger_row->>'accounted_on')::date),
+        ('month', date_trunc('month', (ledger_row->>'accounted_on')::timestamp)::date),
+        ('total', date '2000-01-01')
+    ) AS w (kind, start)
 $$;
 
 -- The row that a lease becomes when its owner is not heard of: it counts in every scope of its limits.
@@ -426,7 +446,8 @@ $$;
 
 -- Grants a lease on the counters of a request, which are locked: as much as was wished for, but at
 -- most 1 % of each limit and a quarter of this owner's share of what remains; NULL if that is less
--- than it is worth. It ends with the project's day at the latest, which is its windows' end or earlier.
+-- than it is worth, or while somebody waits for leases of the project that were called back.
+-- It ends with the project's day at the latest, which is its windows' end or earlier.
 CREATE OR REPLACE FUNCTION llm_take_lease(wanted jsonb, request jsonb) RETURNS jsonb
 LANGUAGE plpgsql
 SET search_path FROM CURRENT
@@ -449,7 +470,10 @@ BEGIN
         INTO size
         FROM llm_request_counters(request) l
         JOIN llm_budget_counters c USING (project, scope, scope_id, window_kind, window_start);
-        IF size < (wanted->>'floor_nano')::bigint OR ends <= clock_timestamp() THEN
+        IF size < (wanted->>'floor_nano')::bigint OR ends <= clock_timestamp() OR EXISTS (
+            SELECT FROM llm_leases l
+            WHERE l.project = request->>'project'
+              AND l.recalled_at > clock_timestamp() - interval '2 seconds') THEN
             RETURN NULL;
         END IF;
         INSERT INTO llm_leases (lease_id, project, owner, limits, accounted_on, granted_nano, left_nano,

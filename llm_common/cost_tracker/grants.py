@@ -55,6 +55,15 @@ class Book(Protocol):
         """Look after leases in the background."""
         ...
 
+    @property
+    def owes(self) -> bool:
+        """Whether the database lacks anything that only this process can tell it."""
+        ...
+
+    async def try_flush(self, db: Database, *, give_back: bool = False) -> bool:
+        """Tell the database; tell whether it went well."""
+        ...
+
 
 @dataclass(slots=True, eq=False)
 class Ask:
@@ -118,16 +127,23 @@ class Grants:
         Raises:
             DatabaseError: the budget can't be checked, or the call can't be written.
         """
-        deadline = boot_clock() + PATIENCE_S
+        deadline, has_flushed = boot_clock() + PATIENCE_S, False
         while True:
             now = boot_clock()
             if not commit and (answer := self._serve(ask, now)):
                 return answer
             ask.is_patient = now < deadline
             answer = await self._queue(db, ask, commit)
-            if answer["granted"] or not answer.get("recalling"):
+            if answer["granted"]:
                 return answer
-            await asyncio.sleep(POLL_S)
+            if answer.get("recalling"):
+                await asyncio.sleep(POLL_S)
+            elif self._book.owes and not has_flushed:
+                # What this process has settled or leased must refuse none of its own calls.
+                await self._book.try_flush(db, give_back=True)
+                ask.hold_id, has_flushed = str(uuid4()), True
+            else:
+                return answer
 
     def _serve(self, ask: Ask, now: float) -> Answer | None:
         bound = ask.bound_nano or 0

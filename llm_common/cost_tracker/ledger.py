@@ -17,7 +17,7 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from ..database import Database
+from ..database import Database, pool
 from ..errors import DatabaseError, DatabaseUnavailableError, SchemaError, SpoolError
 from ..telemetry import event
 from .grants import Grants
@@ -26,8 +26,8 @@ from .models import Hold, to_nano
 from .spool import Abandoned, Row, Spool, abandoned, boot_id, folder_for
 
 BATCH = 500
-GATHER_S = 0.5
-"""How long a drain gathers rows: one transaction brings all that came meanwhile."""
+GATHER_S = 0.3
+"""How long a drain gathers rows, up to a batch: one transaction brings all that came meanwhile."""
 LONGEST_PAUSE_S = 30.0
 """Pauses after a flush that failed: each is twice as long as the one before, up to this."""
 
@@ -55,6 +55,9 @@ class Ledger:
             WeakKeyDictionary()
         )
         self._drains: dict[asyncio.AbstractEventLoop, asyncio.Task[None]] = {}
+        self._is_full: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Event] = (
+            WeakKeyDictionary()
+        )
 
     @property
     def spool(self) -> Spool:
@@ -109,7 +112,10 @@ class Ledger:
                 event("spool.failed", level=logging.ERROR, operation=row["operation_id"])
         with self._guard:
             self._pending.append(row)
+            is_full = len(self._pending) == BATCH
         self.start_drain(db)
+        if is_full:
+            self._is_full[asyncio.get_running_loop()].set()
 
     async def add(self, row: Row, db: Database) -> None:
         """Record a row that had no intent, and wait until the database has it."""
@@ -170,26 +176,31 @@ class Ledger:
         self.db = db
         loop = asyncio.get_running_loop()
         if loop not in self._drains:
+            self._is_full[loop] = asyncio.Event()
             self._drains[loop] = loop.create_task(self._drain(db))
 
     async def _drain(self, db: Database) -> None:
-        """Flush until nothing waits and no lease is open; once more at the end of the loop."""
-        pause_s = GATHER_S
+        """Flush until nothing waits and no lease is open; once more at the end of the loop.
+
+        The connections of that loop end with it.
+        """
+        loop, pause_s = asyncio.get_running_loop(), GATHER_S
         try:
             while self.owes:
-                await asyncio.sleep(pause_s)
+                await _first_of(self._is_full[loop], pause_s)
                 well = await self.try_flush(db, poll=True)
                 pause_s = GATHER_S if well else min(pause_s * 2, LONGEST_PAUSE_S)
         except asyncio.CancelledError:
             await self.try_flush(db, give_back=True)
+            await pool.close()
             raise
         finally:
-            del self._drains[asyncio.get_running_loop()]
+            self._drains.pop(loop, None)
 
-    async def try_flush(self, db: Database, **how: bool) -> bool:
+    async def try_flush(self, db: Database, *, give_back: bool = False, poll: bool = False) -> bool:
         """Flush; tell whether it went well. What did not follows later."""
         try:
-            await self.flush(db, **how)
+            await self.flush(db, give_back=give_back, poll=poll)
         except DatabaseError as error:
             event("ledger.flush_failed", level=logging.WARNING, error=type(error).__name__)
             return False
@@ -222,6 +233,16 @@ class Ledger:
         with self._guard:
             for loop in [loop for loop in self._sending if not loop.is_running()]:
                 self._pending.extendleft(reversed(self._sending.pop(loop)))
+
+
+async def _first_of(event: asyncio.Event, seconds: float) -> None:
+    """Wait for an event or a time, whichever comes first."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return
+    event.clear()
 
 
 async def _settle(

@@ -253,6 +253,18 @@ async def test_a_refusal_calls_leases_back_and_is_final_when_they_have_answered(
     assert (await call("llm_reserve", requests=[again]))["results"][0]["granted"]
 
 
+async def test_nobody_leases_what_somebody_waits_for(url: str, call: Callers) -> None:
+    wanted = lease(100)
+    await take(call, wanted, request("", BIG))
+    await call("llm_reserve", requests=[request("", BIG, cents=9950, patient=True)])
+    await call("llm_settle", rows=[], leases=[said(wanted, -1)])
+    answer = await take(call, lease(10), request("", BIG))
+    assert answer["lease"] is None
+    assert answer["results"][0]["granted"]
+    servers.execute(url, "UPDATE llm_leases SET recalled_at = recalled_at - interval '2 seconds'")
+    assert (await take(call, lease(10), request("", BIG)))["lease"]
+
+
 async def test_it_waits_for_no_lease_that_does_not_concern_it(url: str, call: Callers) -> None:
     wanted = lease(100)
     await take(call, wanted, request("", BIG))
