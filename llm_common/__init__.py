@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .analysis import AnalysisPipeline, BillAnalysis, ReviewCritique
     from .conversation_memory import ConversationMemory
-    from .cost_tracker import CostMetrics, CostTracker
+    from .cost_tracker import CostMetrics, CostTracker, drain_on_sigterm
     from .errors import BudgetExceededError, InsufficientEvidenceError, LLMCommonError
     from .llm_client import LLMClient
     from .routing import LLMTask
@@ -35,6 +35,7 @@ _HOME = {
     "ReviewCritique": "analysis",
     "SearchResult": "web_search",
     "WebSearchClient": "web_search",
+    "drain_on_sigterm": "cost_tracker",
 }
 
 __all__ = [
@@ -53,6 +54,7 @@ __all__ = [
     "SearchResult",
     "WebSearchClient",
     "__version__",
+    "drain_on_sigterm",
 ]
 
 

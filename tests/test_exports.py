@@ -20,6 +20,7 @@ PUBLIC = {
     "AnalysisPipeline", "BillAnalysis", "BudgetExceededError", "ConversationMemory", "CostMetrics",
     "CostTracker", "InsufficientEvidenceError", "LLMClient", "LLMCommonError", "LLMResponse",
     "LLMTask", "ReviewCritique", "SearchResult", "WebSearchClient", "__version__",
+    "drain_on_sigterm",
 }  # fmt: skip
 HOME = {
     "LLMClient": "llm_common.llm_client",
