@@ -1,0 +1,46 @@
+"""A process that makes as many calls as its budget admits: `python -m tests.fire.worker`.
+
+`WORKER` in the environment is JSON: `at_once` calls in flight, at most `calls` in all, `user`, and
+the arguments of the tracker. It prints one line of JSON at its end: how many calls were `answered`,
+`refused` and `failed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections import Counter
+from typing import Any
+
+from llm_common import BudgetExceededError, CostTracker, LLMClient, LLMCommonError
+
+MESSAGES = [{"role": "user", "content": "Which county pays for the shelters?"}]
+MAX_TOKENS = 64
+
+
+async def work(at_once: int, calls: int, user: str | None, **tracker: Any) -> dict[str, int]:
+    """Call until the budget refuses or the calls are made."""
+    costs = CostTracker(os.environ["DATABASE_URL"], **tracker)
+    llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
+    count, numbers = Counter[str](), iter(range(calls))
+
+    async def one_after_another() -> None:
+        for _ in numbers:
+            try:
+                await llm.complete(MESSAGES, max_tokens=MAX_TOKENS, user=user)
+            except BudgetExceededError:
+                count["refused"] += 1
+                return
+            except LLMCommonError:
+                count["failed"] += 1
+                continue
+            count["answered"] += 1
+
+    await asyncio.gather(*(one_after_another() for _ in range(at_once)))
+    await costs.aclose()
+    return {outcome: count[outcome] for outcome in ("answered", "refused", "failed")}
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(work(**json.loads(os.environ["WORKER"])))))
