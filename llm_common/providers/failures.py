@@ -224,7 +224,9 @@ def retry_after_s(headers: Mapping[str, str] | None, now: float) -> float | None
 
 
 def _number(text: str | None) -> float | None:
-    return float(text) if text and re.fullmatch(r"\s*\d+(\.\d+)?\s*", text) else None
+    # Stripped first: what a pattern takes for white space, `float` may not.
+    stripped = (text or "").strip()
+    return float(stripped) if re.fullmatch(r"\d+(\.\d+)?", stripped) else None
 
 
 def decode(deployment: Deployment, content: bytes) -> Any:
