@@ -27,12 +27,14 @@ async def test_a_kill_in_mid_call_neither_loses_nor_overspends(
         await children.until(lambda: len(fake.requests) > 150)
     answered = json.loads(await children.output(survivor))
     assert answered["refused"] == AT_ONCE
-    assert answered["failed"] == 0
+    assert answered["failed"] == {}
     leased = servers.fetch(database_url, "SELECT count(*) FROM llm_leases WHERE granted_nano > 0")
     assert leased[0][0] >= 2, "no lease was in play"
 
     successor = json.loads(await children.output(await children.start(WORKER, **environment)))
     assert successor["refused"] == AT_ONCE
+    # Killed between its grant and its intent, a call was not sent; its hold runs out all the same.
+    servers.execute(database_url, "UPDATE llm_holds SET expires_at = now() WHERE state = 'held'")
     await costs.flush()
     found = check(database_url, fake, Decimal(1))
     assert 1 <= found.estimated[1] <= AT_ONCE, "what was in flight is listed, and nothing else"

@@ -2,7 +2,7 @@
 
 `WORKER` in the environment is JSON: `at_once` calls in flight, at most `calls` in all, `user`, and
 the arguments of the tracker. It prints one line of JSON at its end: how many calls were `answered`,
-`refused` and `failed`.
+`refused` and, by the type of their error, `failed`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ MESSAGES = [{"role": "user", "content": "Which county pays for the shelters?"}]
 MAX_TOKENS = 64
 
 
-async def work(at_once: int, calls: int, user: str | None, **tracker: Any) -> dict[str, int]:
+async def work(at_once: int, calls: int, user: str | None, **tracker: Any) -> dict[str, Any]:
     """Call until the budget refuses or the calls are made."""
     costs = CostTracker(os.environ["DATABASE_URL"], **tracker)
     llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
-    count, numbers = Counter[str](), iter(range(calls))
+    count, failures, numbers = Counter[str](), Counter[str](), iter(range(calls))
 
     async def one_after_another() -> None:
         for _ in numbers:
@@ -32,14 +32,14 @@ async def work(at_once: int, calls: int, user: str | None, **tracker: Any) -> di
             except BudgetExceededError:
                 count["refused"] += 1
                 return
-            except LLMCommonError:
-                count["failed"] += 1
+            except LLMCommonError as error:
+                failures[type(error).__name__] += 1
                 continue
             count["answered"] += 1
 
     await asyncio.gather(*(one_after_another() for _ in range(at_once)))
     await costs.aclose()
-    return {outcome: count[outcome] for outcome in ("answered", "refused", "failed")}
+    return {"answered": count["answered"], "refused": count["refused"], "failed": failures}
 
 
 if __name__ == "__main__":
