@@ -10,9 +10,14 @@ from uuid import uuid4
 
 import pytest
 
-from llm_common.cost_tracker import CostTracker
+from llm_common.cost_tracker import CostTracker, Intent, Outcome
 from llm_common.database import Database
-from llm_common.errors import BudgetExceededError, DuplicateStepError, InvalidInputError
+from llm_common.errors import (
+    BudgetExceededError,
+    DatabaseUnavailableError,
+    DuplicateStepError,
+    InvalidInputError,
+)
 from llm_common.runs import Replay, Unit, find_completed, find_runs, open_run
 from tests.runs.conftest import Calls, Table
 
@@ -293,3 +298,41 @@ async def test_runs_are_found_with_their_steps_and_costs(db: Database) -> None:
     )
     assert [(s["step"], s["state"]) for s in row["steps"]] == [("one", "done")]
     assert await find_runs(db, "other", run_id=run.id) == []
+
+
+async def test_the_costs_of_a_run_that_ends_are_in_the_ledger(db: Database, table: Table) -> None:
+    costs = CostTracker(db, project="test")
+
+    async def pay(x: int) -> int:
+        intent = Intent(str(uuid4()), 1, "first", "openai", "m", 10_000_000, run_id=run.id)
+        costs.settle(await costs.reserve(intent), Outcome("ok", Decimal("0.002"), "prices", "v1"))
+        return x
+
+    async with open_run(db, unit()) as run:
+        await run.step("one", pay, {"x": 1})
+    (row,) = table("cost_tracking")
+    assert (str(row["run_id"]), row["status"], row["cost_usd"]) == (run.id, "ok", Decimal("0.002"))
+
+
+async def test_costs_that_can_not_be_brought_do_not_fail_the_run(
+    db: Database, table: Table, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Deaf:
+        identity, aclose = db.identity, db.aclose
+        hears = False
+
+        async def call(self, function: str, payload: Any) -> Any:
+            if function == "llm_settle" and not self.hears:
+                raise DatabaseUnavailableError("away")
+            return await db.call(function, payload)
+
+    deaf = Deaf()
+    costs = CostTracker(deaf, project="test")
+    hold = await costs.reserve(Intent(str(uuid4()), 1, "first", "openai", "m", 10_000_000))
+    async with open_run(deaf, unit()):
+        costs.settle(hold, Outcome("ok", Decimal("0.002"), "prices", "v1"))
+    assert table("pipeline_runs")[0]["status"] == "completed"
+    assert table("cost_tracking") == []
+    assert "ledger.flush_failed error=DatabaseUnavailableError" in caplog.text
+    deaf.hears = True
+    assert await costs.get_daily_cost() == Decimal("0.002")
