@@ -33,6 +33,8 @@ from llm_common import CostTracker, LLMClient, drain_on_sigterm
 from llm_common.cost_tracker import Intent, Outcome
 from llm_common.cost_tracker.process import ledger_for
 
+# As in any program: measuring coverage sets a handler of its own.
+signal.signal(signal.SIGTERM, signal.SIG_DFL)
 costs = CostTracker(os.environ["DATABASE_URL"], daily_budget_usd=1000)
 llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
 MESSAGES = [{"role": "user", "content": "Which county pays?"}]
