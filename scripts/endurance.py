@@ -31,8 +31,8 @@ def resident_mib() -> float:
 
 def spool_kib() -> float:
     """Return how much disk the spools take."""
-    files = Path(os.environ["LLM_COMMON_STATE_DIR"]).rglob("*.spool*")
-    return sum(file.stat().st_size for file in files) / 1024
+    files = (Path(os.environ["LLM_COMMON_STATE_DIR"]) / "spool").rglob("*")
+    return sum(file.stat().st_size for file in files if file.is_file()) / 1024
 
 
 async def rows(where: str) -> int:
