@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from .extract import extract
 from .models import Fault, Fetched, Fetcher, Link, PageContent, Reason, fault_of
+from .pdf import read_pdf
+from .reading import read_page
 
 __all__ = [
     "Fault",
@@ -14,4 +16,6 @@ __all__ = [
     "Reason",
     "extract",
     "fault_of",
+    "read_page",
+    "read_pdf",
 ]
