@@ -11,7 +11,6 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ..errors import (
@@ -28,6 +27,7 @@ from ..errors import (
     RateLimitedError,
     RefusedError,
 )
+from ..retry_after import number, retry_after_s
 from ..routing import Deployment
 from .base import Reply
 from .usage import table, tables
@@ -123,7 +123,7 @@ def read_error(body: Any) -> Refusal:
     details = tables(named.get("details"))
     reasons = (str(each.get("reason")) for each in details)
     code = next((reason for reason in reasons if reason in _BY_CODE), code)
-    delays = (_number(str(each.get("retryDelay")).removesuffix("s")) for each in details)
+    delays = (number(str(each.get("retryDelay")).removesuffix("s")) for each in details)
     delay_s = next((delay for delay in delays if delay is not None), None)
     return Refusal(code, str(named.get("message") or ""), status, delay_s)
 
@@ -200,33 +200,6 @@ def fault(reply: Reply, deployment: Deployment) -> CallError | None:
     if not reply.text.strip() and not reply.tool_calls:
         return failure(EmptyResponseError, deployment, status=200)
     return None
-
-
-def retry_after_s(headers: Mapping[str, str] | None, now: float) -> float | None:
-    """Read how long to wait: ``retry-after-ms``, or ``retry-after`` in seconds or as a date.
-
-    Args:
-        now: seconds since the epoch.
-    """
-    lowered = {name.lower(): value for name, value in (headers or {}).items()}
-    if milliseconds := _number(lowered.get("retry-after-ms")):
-        return milliseconds / 1000
-    value = lowered.get("retry-after")
-    if value is None:
-        return None
-    seconds = _number(value)
-    if seconds is not None:
-        return max(seconds, 0.0)
-    try:
-        return max(parsedate_to_datetime(value).timestamp() - now, 0.0)
-    except ValueError:
-        return None
-
-
-def _number(text: str | None) -> float | None:
-    # Stripped first: what a pattern takes for white space, `float` may not.
-    stripped = (text or "").strip()
-    return float(stripped) if re.fullmatch(r"\d+(\.\d+)?", stripped) else None
 
 
 def decode(deployment: Deployment, content: bytes) -> Any:

@@ -25,9 +25,10 @@ from llm_common.errors import (
     RefusedError,
 )
 from llm_common.providers import Reply, fault
-from llm_common.providers.failures import error_type, from_status, read_error, retry_after_s
+from llm_common.providers.failures import error_type, from_status, read_error
 from llm_common.providers.litellm_wire import ERRORS, call_error, warm
 from llm_common.providers.openai_format import reply_of
+from llm_common.retry_after import retry_after_s
 from llm_common.routing import load_registry, plan
 from llm_common.types import ToolCall
 
