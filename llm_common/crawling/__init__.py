@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from .config import CrawlConfig
+from .crawl import CrawlSummary, crawl, resume, stored_pages, summary_of
 from .extract import extract
 from .models import Fault, Fetched, Fetcher, Link, PageContent, Reason, fault_of
+from .page_cache import Extractor
+from .turns import Crawl, CrawledPage
+from .urls import TRACKING, normalize_url
 
 __all__ = [
+    "TRACKING",
+    "Crawl",
+    "CrawlConfig",
+    "CrawlSummary",
+    "CrawledPage",
+    "Extractor",
     "Fault",
     "Fetched",
     "Fetcher",
     "Link",
     "PageContent",
     "Reason",
+    "crawl",
     "extract",
     "fault_of",
+    "normalize_url",
+    "resume",
+    "stored_pages",
+    "summary_of",
 ]

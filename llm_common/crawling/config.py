@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..types import Frozen
 
@@ -72,3 +72,9 @@ class CrawlConfig(Frozen):
             if "/" in host or not host:
                 raise ValueError(f"{host!r} is no host: write it as example.org")
         return tuple(host.lower() for host in hosts)
+
+    @model_validator(mode="after")
+    def _looks_for_something(self) -> CrawlConfig:
+        if self.strategy == "best_first" and not self.keywords:
+            raise ValueError("best_first needs keywords to look for")
+        return self

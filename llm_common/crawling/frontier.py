@@ -19,7 +19,7 @@ from .urls import host_of
 State = Literal["queued", "claimed", "done"]
 
 MOST_URLS = 1_000_000
-"""So many URLs of one crawl are kept; about 0.6 kB of memory each. Further ones are only counted."""
+"""So many URLs of one crawl are kept, at about 0.6 kB of memory each; the rest are counted."""
 LINKS_PER_PAGE = 1 << 20
 """A place in the order of discovery is: page * this + link."""
 
@@ -152,7 +152,7 @@ class Frontier:
     def claim(self, now: float) -> list[Entry]:
         """Take the URLs to be asked for next: as many as may be in flight and no page too many."""
         claimed: list[Entry] = []
-        most = min(self._config.concurrency, self._config.max_pages - self.pages)
+        most = self._most_in_flight()
         while self.in_flight < most:
             url = self._schedule.pick(now)
             if url is None:
@@ -169,11 +169,14 @@ class Frontier:
         """Take note of what a host's robots.txt asks for."""
         self._schedule.learned(host, crawl_delay_s, now=now)
 
-    def ended(self, entry: Entry, fetched: Fetched, now: float) -> None:
-        """Take note of what came of a claimed URL: it is done, or queued for another try."""
+    def ended(self, entry: Entry, fetched: Fetched, now: float, *, asked: bool = True) -> None:
+        """Take note of what came of a claimed URL: it is done, or queued for another try.
+
+        Args:
+            asked: whether its host got a request for it.
+        """
         self.in_flight -= 1
         self._changed[entry.url] = entry
-        asked = fetched.reason is not Reason.ROBOTS_DISALLOWED
         pause_s = backoff_s(entry.attempts)
         if fetched.reason in PASSING:
             held_s = host_pause_s(fetched.reason, fetched.status, fetched.retry_after_s)
@@ -219,19 +222,28 @@ class Frontier:
 
     def next_at(self) -> float | None:
         """Return when a URL may be claimed without any ending first; None: never."""
-        return None if self.pages >= self._config.max_pages else self._schedule.next_at()
+        return self._schedule.next_at() if self.in_flight < self._most_in_flight() else None
+
+    def _most_in_flight(self) -> int:
+        return min(self._config.concurrency, self._config.max_pages - self.pages)
 
     def _admit(self, entry: Entry, now: float) -> None:
-        deepest = self._config.max_depth
+        refusal = self._refusal(entry)
+        if refusal is not None:
+            entry.state, entry.reason = "done", refusal
+            return
+        entry.state, entry.reason = "queued", None
+        self._push(entry, now)
+
+    def _refusal(self, entry: Entry) -> Reason | None:
+        """Say why a URL is not asked for; seeds always are."""
+        if entry.parent is None and entry.depth == 0:
+            return None
         if not self._scope.holds(entry.url):
-            entry.state, entry.reason = "done", Reason.OUT_OF_SCOPE
-        elif deepest is not None and entry.depth > deepest:
-            entry.state, entry.reason = "done", Reason.TOO_DEEP
-        elif over := self._shapes.admit(entry.url):
-            entry.state, entry.reason = "done", over
-        else:
-            entry.state, entry.reason = "queued", None
-            self._push(entry, now)
+            return Reason.OUT_OF_SCOPE
+        if self._config.max_depth is not None and entry.depth > self._config.max_depth:
+            return Reason.TOO_DEEP
+        return self._shapes.admit(entry.url)
 
     def _improve(self, entry: Entry, found: Found, now: float) -> Entry | None:
         """Take the shorter way, the better score and, depth first, the later page."""

@@ -11,7 +11,7 @@ import hashlib
 import logging
 import zlib
 from base64 import b64decode, b64encode
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,18 +71,11 @@ def read_with(extractor: Extractor, page: Page) -> PageContent:
 
 
 class PageCache:
-    """Pages in the database, in batches.
+    """Pages in the database, in batches."""
 
-    Args:
-        run: calls a function with arguments, such as in a thread.
-    """
-
-    def __init__(
-        self, db: Database, extractor: Extractor, run: Callable[..., Awaitable[PageContent]]
-    ) -> None:
+    def __init__(self, db: Database, extractor: Extractor = EXTRACTOR) -> None:
         self._db = db
         self._extractor = extractor
-        self._run = run
 
     async def read(self, pages: Sequence[Page]) -> tuple[list[PageContent], list[dict[str, str]]]:
         """Return the content of fetched pages, and the rows of those that were read now."""
@@ -94,7 +87,7 @@ class PageCache:
             if stored is not None:
                 contents.append(_unpacked(stored))
                 continue
-            content = await self._run(read_with, self._extractor, page)
+            content = read_with(self._extractor, page)
             contents.append(content)
             rows.append(self._row(page, content))
         return contents, rows
@@ -114,7 +107,7 @@ class PageCache:
                 continue
             body = zlib.decompress(b64decode(row["body"]))
             whole = Page(page.url, page.content_hash, body, page.media_type)
-            contents.append(await self._run(read_with, self._extractor, whole))
+            contents.append(read_with(self._extractor, whole))
             rows.append(self._row(page, contents[-1]))
         if rows:
             await self._db.call("llm_page_contents_store", {"contents": rows})

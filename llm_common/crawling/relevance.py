@@ -23,9 +23,9 @@ def relevance(url: str, text: str, keywords: Sequence[str]) -> float:
         return 0.0
     parts = urlsplit(url)
     in_text, in_url = _words(text), _words(unquote(f"{parts.path} {parts.query}"))
-    return sum(
-        2 * _fits(keyword, in_text) + _fits(keyword, in_url) for keyword in keywords
-    ) / (3 * len(keywords))
+    return sum(2 * _fits(keyword, in_text) + _fits(keyword, in_url) for keyword in keywords) / (
+        3 * len(keywords)
+    )
 
 
 def _fits(keyword: str, words: frozenset[str]) -> bool:

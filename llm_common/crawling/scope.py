@@ -18,7 +18,9 @@ MOST_SEGMENTS = 20
 MOST_REPEATS = 3
 """So often a segment may come in one path: /a/b/a/b/a/b/a is a site that links to itself."""
 
-_DATE = re.compile(r"(?<!\d)(?:19|20)\d\d([-/.]?)(?:0?[1-9]|1[0-2])(?:\1(?:0?[1-9]|[12]\d|3[01]))?(?!\d)")
+_DATE = re.compile(
+    r"(?<!\d)(?:19|20)\d\d([-/.]?)(?:0?[1-9]|1[0-2])(?:\1(?:0?[1-9]|[12]\d|3[01]))?(?!\d)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +105,3 @@ class Shapes:
 def _bare(host: str) -> str:
     """One host with and without ``www.``: the usual first redirect of a site stays in scope."""
     return host.removeprefix("www.")
-

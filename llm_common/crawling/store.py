@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 from uuid import uuid4
@@ -152,7 +152,9 @@ async def find_crawls(
     return (await db.call("llm_crawl_list", payload))["crawls"]
 
 
-async def stored_entries(db: Database, crawl_id: str, *, fetched: bool = False) -> Any:
+async def stored_entries(
+    db: Database, crawl_id: str, *, fetched: bool = False
+) -> AsyncGenerator[Entry]:
     """Yield the URLs of a crawl, in no order that means something.
 
     Args:

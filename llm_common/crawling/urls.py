@@ -19,12 +19,17 @@ from .extra import require
 SCHEMES = {"http": 80, "https": 443}
 
 TRACKING = frozenset(
-    "dclid fbclid gbraid gclid igshid mc_cid mc_eid msclkid twclid utm_campaign utm_content utm_id "
-    "utm_medium utm_source utm_term wbraid yclid".split()
+    {
+        *("dclid", "fbclid", "gbraid", "gclid", "igshid", "mc_cid", "mc_eid", "msclkid", "twclid"),
+        *("utm_campaign", "utm_content", "utm_id", "utm_medium", "utm_source", "utm_term"),
+        *("wbraid", "yclid"),
+    }
 )
 """Parameters that name where a visitor came from; kept unless a crawl is told to drop them."""
 
-SESSION = frozenset("jsessionid phpsessid aspsessionid cfid cftoken sessionid session_id".split())
+SESSION = frozenset(
+    {"jsessionid", "phpsessid", "aspsessionid", "cfid", "cftoken", "sessionid", "session_id"}
+)
 """Parameters that name a visitor, never a page: always dropped."""
 
 _SESSION_IN_PATH = re.compile(r";(?:jsessionid|phpsessid|sid)=[^/;?#]*", re.IGNORECASE)
@@ -60,7 +65,9 @@ def normalize_url(url: str, *, drop: Collection[str] = ()) -> str:
         raise InvalidInputError(_not_a_url(url)) from error
     scheme = parts.scheme.lower()
     if scheme not in SCHEMES:
-        raise InvalidInputError(f"{_shown(url)} is no web page: write http:// or https:// before it")
+        raise InvalidInputError(
+            f"{_shown(url)} is no web page: write http:// or https:// before it"
+        )
     host = _host(parts, url)
     netloc = host if port in (None, SCHEMES[scheme]) else f"{host}:{port}"
     query = _query(parts.query, drop) if parts.query else ""
@@ -75,6 +82,12 @@ def url_key(url: str) -> str:
 def host_of(url: str) -> str:
     """Return the host of a normal URL with its port, where that is not the scheme's own."""
     return urlsplit(url).netloc
+
+
+def origin_of(url: str) -> str:
+    """Return scheme, host and port of a normal URL."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
 
 
 def name_of(host: str) -> str:
