@@ -56,7 +56,9 @@ class Searcher:
         self._limited: list[CostTracker] = []
 
     async def run(
-        self, queries: Sequence[Query], order: Callable[[Iterable[SearchResult]], list[SearchResult]]
+        self,
+        queries: Sequence[Query],
+        order: Callable[[Iterable[SearchResult]], list[SearchResult]],
     ) -> Found:
         """Search all of them and return each page once, best first, with what became of each query.
 

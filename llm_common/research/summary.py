@@ -77,9 +77,7 @@ def excerpt(subject: str, results: Sequence[SearchResult]) -> list[Statement]:
         if not sentences:
             continue
         best = max(sentences, key=lambda sentence: _shared(sentence, wanted))
-        statements.append(
-            Statement(text=best, source=result.rank, quote=best, verdict="verified")
-        )
+        statements.append(Statement(text=best, source=result.rank, quote=best, verdict="verified"))
     return statements
 
 
@@ -90,9 +88,7 @@ def _checked(draft: DraftStatement, sources: Sequence[SearchResult]) -> Statemen
         return Statement(
             text=draft.text, source=draft.source, quote=verdict.quote, verdict=verdict.status
         )
-    return Statement(
-        text=draft.text, source=draft.source, quote=draft.quote, verdict="unverified"
-    )
+    return Statement(text=draft.text, source=draft.source, quote=draft.quote, verdict="unverified")
 
 
 def _shared(sentence: str, wanted: set[str]) -> int:

@@ -40,7 +40,9 @@ def corpus() -> Sequence[CorpusDocument]:
             "https://www.news.example/rent?utm=1",
             "Tenants welcomed the Fair Rent Act. Landlords announced a lawsuit against it.",
         ),
-        CorpusDocument("Rent studies", "https://blog.example/rent", "A blog about the Fair Rent Act."),
+        CorpusDocument(
+            "Rent studies", "https://blog.example/rent", "A blog about the Fair Rent Act."
+        ),
     ]
 
 
@@ -65,7 +67,9 @@ async def test_a_bill_from_every_side(
     assert {query.outcome for query in research.queries} <= {"found", "nothing"}
     assert len(await ledger()) == len(fake.requests) == 14
     assert research.summarized_by == "extract"
-    assert "The Fair Rent Act would cost the state 4 million dollars a year. [1]" in research.summary
+    assert (
+        "The Fair Rent Act would cost the state 4 million dollars a year. [1]" in research.summary
+    )
     # All of it was paid for: nothing is sent again.
     again = await service.search_exhaustively("AB 1482", BILL)
     assert again.results == research.results
@@ -76,8 +80,16 @@ async def test_a_summary_says_nothing_that_no_source_says(
     fake: ProviderServer, search: WebSearchClient, costs: CostTracker, ledger: Ledger
 ) -> None:
     statements = [
-        {"text": "It costs 4 million a year.", "source": 1, "quote": "cost the state 4 million dollars"},
-        {"text": "It costs 9 million a year.", "source": 1, "quote": "cost the state 9 million dollars"},
+        {
+            "text": "It costs 4 million a year.",
+            "source": 1,
+            "quote": "cost the state 4 million dollars",
+        },
+        {
+            "text": "It costs 9 million a year.",
+            "source": 1,
+            "quote": "cost the state 9 million dollars",
+        },
         {"text": "Tenants like it.", "source": 99, "quote": "Tenants welcomed the Fair Rent Act"},
     ]
     fake.script(Answer(json={"statements": statements}), match="/chat/completions")
@@ -146,7 +158,9 @@ async def test_finance_asks_those_who_make_the_rules(
     assert any(body.get("search_domain_filter") == "sec.gov" for body in later)
 
 
-@pytest.mark.parametrize("call", ["search_tax_rules", "search_retirement_rules", "search_fund_prospectus"])
+@pytest.mark.parametrize(
+    "call", ["search_tax_rules", "search_retirement_rules", "search_fund_prospectus"]
+)
 async def test_nothing_to_search_for(
     fake: ProviderServer, search: WebSearchClient, call: str
 ) -> None:

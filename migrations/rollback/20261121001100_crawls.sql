@@ -1,0 +1,13 @@
+DROP FUNCTION IF EXISTS cleanup_crawls(interval);
+DROP FUNCTION IF EXISTS llm_crawl_list(jsonb);
+DROP FUNCTION IF EXISTS llm_page_contents_store(jsonb);
+DROP FUNCTION IF EXISTS llm_page_contents_of(jsonb);
+DROP FUNCTION IF EXISTS llm_crawl_urls_after(jsonb);
+DROP FUNCTION IF EXISTS llm_crawl_close(jsonb);
+DROP FUNCTION IF EXISTS llm_crawl_record(jsonb);
+DROP FUNCTION IF EXISTS llm_crawl_holds(jsonb);
+DROP FUNCTION IF EXISTS llm_crawl_open(jsonb);
+DROP TABLE IF EXISTS llm_page_contents;
+DROP TABLE IF EXISTS llm_page_bodies;
+DROP TABLE IF EXISTS llm_crawl_urls;
+DROP TABLE IF EXISTS llm_crawls;
