@@ -16,12 +16,13 @@ MAX_SEARCHES = 14
 RESULTS_PER_QUERY = 10
 
 _SHORT_TITLE = re.compile(
-    r"may be cited as (?:the\s+)?[‘“\"']*(?P<title>[A-Z][^‘“”\"'.;\n]{3,120}?)[’”\"'.;,]"
+    r"may be cited as (?:the\s+)?"
+    r"(?:[“‘\"'](?P<quoted>[^”\"\n]{4,160})[”\"]|(?P<plain>[A-Z][^.;,\n]{3,120}))"
 )
 _PURPOSE = re.compile(
-    r"(?:^|\n)\s*(?:(?:AN ACT|A BILL|An act)\s*(?:relating to|concerning)?\s*)?"
-    r"(?P<purpose>(?:To|Relating to|Concerning|Making|Directing|Expressing|Recognizing|Authorizing"
-    r"|Providing|Reaffirming|Supporting|Amending|Requiring|Prohibiting|Establishing)\s[^\n]{15,400})"
+    r"^\s*(?:AN ACT|A BILL|An act)?\s*"
+    r"(?P<purpose>(?:To|Relating to|[A-Z][a-z]+ing)\s[^\n]{15,400})",
+    re.MULTILINE,
 )
 _FORMULA = re.compile(r",?\s*(?:and for other purposes|and related matters)\.?\s*$", re.IGNORECASE)
 _PURPOSE_WORDS = 12
@@ -78,7 +79,7 @@ class LegislationSearchService:
 def subject_of(bill_text: str) -> str:
     """Return what a bill is about, in a few words: its short title, else its purpose. Pure."""
     if short := _SHORT_TITLE.search(bill_text):
-        return " ".join(short["title"].split())
+        return " ".join((short["quoted"] or short["plain"]).split()).rstrip(".,;’'")
     if purpose := _PURPOSE.search(bill_text):
         words = _FORMULA.sub("", purpose["purpose"].strip()).split()
         return " ".join(words[:_PURPOSE_WORDS]).rstrip(",;.")

@@ -1,4 +1,4 @@
-"""Legislation and finance: every side searched, each page once, and nothing said without a source."""
+"""Legislation and finance: every side, each page once, nothing said without a source."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ async def test_a_bill_from_every_side(
     research = await service.search_exhaustively("AB 1482", BILL)
     assert research.subject == "AB 1482: Fair Rent Act of 2026"
     assert len(research.queries) == len({query.query for query in research.queries}) == 14
-    assert [each.url for each in research.results][0] == "https://leg.example.gov/fiscal/"
+    assert research.results[0].url == "https://leg.example.gov/fiscal/"
     assert [each.rank for each in research.results] == [1, 2, 3]
     assert {query.outcome for query in research.queries} <= {"found", "nothing"}
     assert len(await ledger()) == len(fake.requests) == 14
@@ -148,12 +148,12 @@ async def test_finance_asks_those_who_make_the_rules(
 ) -> None:
     service = FinanceSearchService(search)
     await service.search_tax_rules("home office deduction", year=2026, state="California")
-    tax = [request.json for request in fake.requests]
+    tax = [request.body for request in fake.requests]
     assert any("irs.gov" in str(body.get("search_domain_filter")) for body in tax)
     assert any("California" in body["search_query"] for body in tax)
     await service.search_retirement_rules("Roth IRA")
     await service.search_fund_prospectus("VTSAX")
-    later = [request.json for request in fake.requests][len(tax) :]
+    later = [request.body for request in fake.requests][len(tax) :]
     assert any("ssa.gov" in str(body.get("search_domain_filter")) for body in later)
     assert any(body.get("search_domain_filter") == "sec.gov" for body in later)
 
@@ -189,7 +189,8 @@ def test_real_bills_have_a_subject() -> None:
     assert len(files) == 17
     subjects = {file.name: subject_of(load_document(file).text) for file in files}
     assert all(3 <= len(subject.split()) <= 20 for subject in subjects.values())
-    assert subjects["h1058_rds.xml"] == "Autism Collaboration, Accountability, Research, Education"
+    assert subjects["h1058_rds.xml"].startswith("Autism Collaboration, Accountability, Research")
+    assert subjects["s3874_is.xml"] == "Child Care Is Essential Act"
     assert subjects["hj37_rh.xml"].startswith("Directing the removal of United States Armed Forces")
     for subject in subjects.values():
         queries = bill_queries("X 1", subject, None)
