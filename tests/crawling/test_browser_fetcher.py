@@ -35,8 +35,17 @@ async def browser() -> AsyncIterator[BrowserFetcher]:
 
 
 def chromium_processes() -> list[psutil.Process]:
+    """Return the browsers and Playwright's drivers that this process has."""
     children = psutil.Process().children(recursive=True)
-    return [process for process in children if process.name().startswith(("chrom", "node"))]
+    return [process for process in children if _is_browser(process)]
+
+
+def _is_browser(process: psutil.Process) -> bool:
+    try:
+        line = " ".join(process.cmdline())
+    except psutil.Error:
+        return False
+    return "playwright" in line or "chromium" in line
 
 
 async def test_what_scripts_write(browser: BrowserFetcher) -> None:
