@@ -11,6 +11,9 @@ from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
+from pydantic import Field
+
+from . import cache
 from .database import Database
 from .errors import InvalidInputError
 from .providers import billing
@@ -216,6 +219,52 @@ async def alerts(db: Database, project: str, limit: int = 50) -> list[Alert]:
     """
     rows = (await db.call("llm_alerts", {"project": project, "limit": limit}))["alerts"]
     return [Alert.model_validate(row) for row in rows]
+
+
+class SearchCacheClass(Frozen):
+    """How searches of one class were answered without a search: see `search_cache_report`.
+
+    Attributes:
+        query_class: ``news``, ``official`` or ``reference``.
+        fresh: answers that were not out of date.
+        stale: answers that were, while a refresh ran or an engine failed.
+        coalesced: answers of a search that another caller was making.
+        negative: answers that nothing was found.
+        saved_usd: what these answers cost when they were searched for, without the `unpriced`.
+        entries: answers that are kept now.
+    """
+
+    query_class: str = Field(alias="class")
+    fresh: int
+    stale: int
+    coalesced: int
+    negative: int
+    saved_usd: Decimal
+    unpriced: int
+    entries: int
+
+    @property
+    def hits(self) -> int:
+        """All of them."""
+        return self.fresh + self.stale + self.coalesced + self.negative
+
+
+async def search_cache_report(
+    db: Database, project: str, start: date | None = None, end: date | None = None
+) -> list[SearchCacheClass]:
+    """Say what the search cache has answered and saved, by class of query.
+
+    Args:
+        start: the first UTC day; None means the day the counting began.
+        end: included; None means today.
+
+    Raises:
+        SchemaError: the database has no windows in its search cache yet.
+    """
+    await cache.flush(db)
+    span = {"start": start or date.min, "end": end or date.max}
+    rows = (await db.call("llm_search_report", {"project": project, **span}))["classes"]
+    return [SearchCacheClass.model_validate(row) for row in rows]
 
 
 async def reconcile(

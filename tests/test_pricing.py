@@ -112,6 +112,10 @@ def test_search_engines_are_priced_per_request() -> None:
     for engine, model, usd in (
         ("zai", "web_search", "0.01"),
         ("serper", "search", "0.001"),
+        ("tavily", "search", "0.008"),
+        ("brave", "search", "0.005"),
+        ("exa", "search", "0.007"),
+        ("searxng", "search", "0"),
         ("offline", "search", "0.0001"),
     ):
         price = price_of(engine, model)

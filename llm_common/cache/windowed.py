@@ -154,7 +154,13 @@ class WindowCache(Generic[R]):
             Whatever `produce` raises, in every caller that waited for this flight; a `CallError`
             only where no old answer can stand in.
         """
-        kept, joined = await self._flights.join(ask.key, lambda: self._look(ask))
+        found = await self._read(ask.key)
+        if found["state"] != "none":
+            if found.get("refresh") and ask.key not in self._refreshing:
+                self._refreshing.add(ask.key)
+                self._spawn(self._refresh(ask))
+            return self._found(ask, found, shared=False)
+        kept, joined = await self._flights.join(ask.key, lambda: self._lead(ask))
         if not joined:
             return kept
         self._count(kept, "coalesced")
@@ -175,15 +181,6 @@ class WindowCache(Generic[R]):
                 await counting.flush(self._db)
         except DatabaseError as error:
             event("cache.not_counted", level=logging.WARNING, error=type(error).__name__)
-
-    async def _look(self, ask: Ask[R]) -> Kept[R]:
-        found = await self._read(ask.key)
-        if found["state"] == "none":
-            return await self._lead(ask)
-        if found.get("refresh") and ask.key not in self._refreshing:
-            self._refreshing.add(ask.key)
-            self._spawn(self._refresh(ask))
-        return self._found(ask, found, shared=False)
 
     async def _read(self, key: str, *, covering: bool = False) -> dict[str, Any]:
         """Read what is stored; a database without windows is read by its claim."""

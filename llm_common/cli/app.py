@@ -21,6 +21,7 @@ from . import migrate as migrating
 from . import models as naming
 from . import reconcile as reconciling
 from . import runs as listing
+from . import search as searching
 from .common import Where
 
 app = typer.Typer(
@@ -107,6 +108,30 @@ def analyze(
     done = _run(analyzing.analyze(job, as_json=as_json))
     if any(one.error for one in done):
         raise typer.Exit(1)
+
+
+@app.command()
+def search(
+    query: Annotated[str, typer.Argument(help="What to search for.")],
+    engine: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="zai (default), serper, tavily, brave, exa or searxng; repeated, the next is "
+            "asked when one fails."
+        ),
+    ] = None,
+    count: Annotated[int, typer.Option(help="Most results, 1 to 50.")] = 10,
+    domain: Annotated[
+        list[str] | None, typer.Option(help="Only results of this host; may be repeated.")
+    ] = None,
+    recency: Annotated[str | None, typer.Option(help="Not older than 1d, 1w, 1m or 1y.")] = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Search the web through the cache: the same search is paid for once."""
+    wanted = searching.Wanted(query, engine or ["zai"], count, domain or [], recency)
+    _run(searching.search(Where.of(database, project), wanted, as_json=as_json))
 
 
 @costs_app.callback()

@@ -90,7 +90,10 @@ _pools: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, _Pools] = weakref.W
 def acquire(url: str, user: object) -> Pool:
     """Return the pool of this process, event loop and URL, and count `user` among its users."""
     pools = _pools.setdefault(asyncio.get_running_loop(), {})
-    pool = pools.setdefault((os.getpid(), url), Pool(url))
+    place = (os.getpid(), url)
+    pool = pools.get(place)
+    if pool is None:
+        pool = pools[place] = Pool(url)
     pool.users.add(user)
     return pool
 

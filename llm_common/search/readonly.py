@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any, NoReturn, cast
 
+_NESTED = (dict, list)
 _WHY = "a search result is shared by all who get it: change a copy.deepcopy of it"
 
 
@@ -47,9 +48,10 @@ def read_only(value: Any) -> Any:
     if isinstance(value, ReadOnlyDict | ReadOnlyList):
         return cast("Any", value)
     if isinstance(value, dict):
-        return ReadOnlyDict(
-            {key: read_only(each) for key, each in cast("dict[str, Any]", value).items()}
-        )
+        entry = cast("dict[str, Any]", value)
+        # Most entries of an engine are flat, and this is on the way of every hit in the database.
+        nested = {key: read_only(each) for key, each in entry.items() if isinstance(each, _NESTED)}
+        return ReadOnlyDict({**entry, **nested} if nested else entry)
     if isinstance(value, list):
         return ReadOnlyList(map(read_only, cast("list[Any]", value)))
     return value

@@ -119,7 +119,8 @@ async def test_models(cli: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [[], ["analyze"], ["costs"], ["migrate"], ["doctor"], ["runs"], ["models"]]
+    "command",
+    [[], ["analyze"], ["costs"], ["migrate"], ["doctor"], ["runs"], ["models"], ["search"]],
 )
 async def test_help_reads_well(cli: Command, command: list[str]) -> None:
     ended = await cli(*command, "--help")

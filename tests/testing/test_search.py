@@ -1,4 +1,4 @@
-"""Searches over a corpus, in the formats of two engines."""
+"""Searches over a corpus, in the formats of the engines."""
 
 from __future__ import annotations
 
@@ -59,6 +59,75 @@ async def test_search_faults(server, engine):
     assert (limited.status_code, limited.headers["retry-after"]) == (429, "2")
     assert empty.json()["search_result" if engine == "zai" else "organic"] == []
     assert len(server.invoice.lines) == 1
+
+
+async def get(server: ProviderServer, engine: str, path: str, **params: Any) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        url = server.base_url(engine) + path
+        headers = {"x-subscription-token": "k"} if engine == "brave" else {}
+        return await client.get(url, params=params, headers=headers)
+
+
+async def test_tavily_s_answer(server):
+    reply = await post(server, "tavily", "/search", query="rent relief Ohio", max_results=5)
+    [found] = reply.json()["results"]
+    keys = {"title", "url", "content", "score", "raw_content", "published_date"}
+    assert set(found) == keys
+    assert found["content"] in CORPUS[0].text
+    far = await post(
+        server, "tavily", "/search", query="rent relief Ohio", include_domains=["a.gov"]
+    )
+    assert far.json()["results"] == []
+    assert (await post(server, "tavily", "/search", query="x", max_results=21)).status_code == 400
+
+
+async def test_brave_s_answer_has_no_part_web_where_it_found_nothing(server):
+    reply = await get(server, "brave", "/web/search", q="rent relief Ohio", count=5)
+    [found] = reply.json()["web"]["results"]
+    assert found["description"] in CORPUS[0].text
+    assert found["page_age"] == "2024-02-01T00:00:00"
+    nothing = await get(server, "brave", "/web/search", q="quantum chromodynamics")
+    assert nothing.json()["type"] == "search"
+    assert "web" not in nothing.json()
+    assert server.invoice.total_usd == Decimal("0.010")
+    assert (await get(server, "brave", "/web/search", q="x", count=21)).status_code == 400
+    assert "'x-subscription-token': '***'" in repr(server.requests[0])
+
+
+async def test_exa_s_answer_says_what_it_costs(server):
+    reply = await post(server, "exa", "/search", query="rent relief Ohio", numResults=5)
+    [found] = reply.json()["results"]
+    assert found["highlights"][0] in CORPUS[0].text
+    assert reply.json()["costDollars"] == {"total": 0.007}
+    assert server.invoice.total_usd == Decimal("0.007")
+    since = {"startPublishedDate": "2025-01-01T00:00:00.000Z"}
+    late = await post(server, "exa", "/search", query="rent relief Ohio", **since)
+    assert late.json()["results"] == []
+
+
+async def test_searxng_wants_no_key_and_writes_json_only(server):
+    reply = await get(server, "searxng", "/search", q="rent relief Ohio", format="json")
+    [found] = reply.json()["results"]
+    assert found["content"] in CORPUS[0].text
+    assert (await get(server, "searxng", "/search", q="rent")).status_code == 400
+    assert [line.amount for line in server.invoice.lines] == [Decimal(0)]
+    assert "SEARXNG_API_KEY" not in server.environment()
+    assert "SEARXNG_BASE_URL" in server.environment()
+
+
+@pytest.mark.parametrize("engine", ["tavily", "brave", "exa"])
+async def test_without_a_key_there_is_no_answer(server, engine):
+    path = server.base_url(engine) + ("/web/search" if engine == "brave" else "/search")
+    async with httpx.AsyncClient() as client:
+        reply = await (client.get(path) if engine == "brave" else client.post(path, json={}))
+    assert reply.status_code == 401
+    assert "fake" in reply.text
+
+
+async def test_several_sites_are_either_of_them(server):
+    both = "relief bridges rent vermont (site:ohio.gov OR site:bridges.example.org)"
+    reply = await post(server, "serper", "/search", q=both)
+    assert len(reply.json()["organic"]) == 2
 
 
 def test_words_in_common_decide_the_order():
