@@ -17,9 +17,9 @@ from .tree import name_of, words_of
 
 _BLOCK_NAMES = (
     "address article aside blockquote body br button caption center dd details dialog dir div dl "
-    "dt fieldset figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr legend li "
-    "main menu nav noscript ol optgroup option p pre section select summary table tbody textarea "
-    "tfoot thead tr ul"
+    "dt fieldset figcaption figure footer form frameset h1 h2 h3 h4 h5 h6 header hgroup hr legend "
+    "li main menu nav noscript ol optgroup option p pre section select summary table tbody "
+    "textarea tfoot thead tr ul"
 )
 _BLOCKS = frozenset(_BLOCK_NAMES.split())
 _CELLS = frozenset(("td", "th"))
