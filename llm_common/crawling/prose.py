@@ -8,6 +8,7 @@ answer counts.
 from __future__ import annotations
 
 import logging
+from itertools import islice
 from typing import Any
 
 from .. import telemetry
@@ -17,17 +18,23 @@ SHORT = 1500
 """Characters; a shorter answer of the precision mode is compared with the balanced one."""
 LEAST_SHARE = 0.25
 """Of the balanced answer's length."""
+MOST_ELEMENTS = 50_000
+"""Of a page that is pruned: trafilatura takes about 0.1 ms for each, and more for long lists."""
 
 # trafilatura warns of every page without an article; that is no news to a host.
 logging.getLogger("trafilatura").addHandler(logging.NullHandler())
 
 
 def prose(root: Any) -> str:
-    """Return the main content: headings, paragraphs, lists, quotes and tables; empty if none.
+    """Return the main content: headings, paragraphs, lists, quotes and tables.
+
+    Empty if there is none, or the page has more than 50,000 elements.
 
     The tree stays as it is. Whatever trafilatura can't digest gives no prose, and an event in the
     log: the full text still has everything.
     """
+    if sum(1 for _ in islice(root.iter(), MOST_ELEMENTS + 1)) > MOST_ELEMENTS:
+        return ""
     try:
         return _rendered(_pruned(root))
     except Exception as error:  # noqa: BLE001 - a page may break a foreign heuristic, never us

@@ -10,10 +10,13 @@ from .extra import require
 # What XML forbids; HTML drops NUL, and the others are never text.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufdd0-\ufdef\ufffe\uffff]")
 _XML_DECLARATION = re.compile(r"^\s*<\?xml[^>]*\?>")
+_BLOATED = re.compile(r"<([a-z][a-z0-9-]*)\s[^<>]{16384,}>", re.IGNORECASE)
+"""Tags of very many attributes, for which libxml2 takes quadratic time."""
 _NESTING = re.compile(
-    r"</?(?!(?:a|p|br|hr|title|meta|html|head|body|script|style|base|link|h[1-6])\b)[a-z][^<>]*>",
+    r"(?:\s*</?(?!(?:a|p|br|hr|title|meta|html|head|body|script|style|base|link|h[1-6])\b)[a-z][^<>]*>)+",
     re.IGNORECASE,
 )
+_TAGS = re.compile(r"(?:\s*<[^<>]*>)+")
 _SPACE = re.compile(r"\s+")
 MARKED = re.compile(r"<\s*[a-z!/?]", re.IGNORECASE)
 
@@ -22,12 +25,15 @@ def parse(text: str) -> Any | None:
     """Parse HTML, XHTML or what stands for it; None when there is nothing in it.
 
     Elements nested more than 255 deep (unclosed `font`s on old pages, or malice) end libxml2's
-    parse; such a page is parsed again without the tags that nest, as paragraphs and links. So no
-    tree is deep enough to exhaust the stack of who walks it.
+    parse; such a page is parsed again without the tags that nest, as paragraphs and links, and if
+    these nest too, as words. So no tree is deep enough to exhaust the stack of who walks it.
     """
-    cleaned = _XML_DECLARATION.sub("", _FORBIDDEN.sub("", text))
+    cleaned = _BLOATED.sub(r"<\1>", _FORBIDDEN.sub("", _XML_DECLARATION.sub("", text)))
     root, too_deep = _parse(cleaned)
-    return _parse(_NESTING.sub(" \n", cleaned))[0] if too_deep else root
+    for nesting in (_NESTING, _TAGS):
+        if too_deep:
+            root, too_deep = _parse(nesting.sub("\n", cleaned))
+    return root
 
 
 def _parse(text: str) -> tuple[Any | None, bool]:

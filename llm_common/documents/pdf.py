@@ -10,6 +10,7 @@ from .models import Parsed, UnreadableError
 _WHY = {
     Reason.ENCRYPTED: "is encrypted; save it without a password",
     Reason.DAMAGED: "is a damaged PDF",
+    Reason.EMPTY: "is empty",
     Reason.NO_TEXT: "is a PDF without text: a scan needs text recognition first",
     Reason.TOO_LARGE: "is a PDF too large to read; split it",
 }
