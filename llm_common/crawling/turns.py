@@ -25,6 +25,10 @@ from .store import CrawlStore
 from .urls import normalize_url, origin_of
 
 HEARTBEAT_S = 60.0
+GATHER_S = 0.003
+"""What a turn waits for more to end once something has: a turn costs two calls of the database,
+however many pages it has.
+"""
 MOST_LINKS = 10_000
 """Links of one page that are taken."""
 TURN_BYTES = 8_000_000
@@ -183,6 +187,8 @@ class Crawl:
                 await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             else:
                 await asyncio.sleep(timeout_s)
+        if len(self._tasks) > 1 and any(task.done() for task in self._tasks):
+            await asyncio.wait(self._tasks, timeout=GATHER_S)
         done = {task for task in self._tasks if task.done()}
         self._tasks -= done
         self._visits.extend(task.result() for task in done)
