@@ -340,8 +340,8 @@ async def operate(
                 raise
             again = following.lane.id == op.lane
             retries_here = retries_here + 1 if again else 0
-            # A search stays a search, whichever attempt it is.
-            if op.attempts and op.first_kind != "search":
+            # A search that is tried again stays a search; at another engine it is a fallback.
+            if op.attempts and not (again and op.first_kind == "search"):
                 kind = "retry" if again else "fallback"
             deployment = following
 

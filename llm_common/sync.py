@@ -157,7 +157,9 @@ class SyncWebSearchClient(_Facade[WebSearchClient]):
     """`WebSearchClient` for threads."""
 
     search = _waiting(WebSearchClient.search)
+    answer = _waiting(WebSearchClient.answer)
     get_cache_stats = _waiting(WebSearchClient.get_cache_stats)
+    close = _waiting(WebSearchClient.aclose)
 
 
 class SyncConversationMemory(_Facade[ConversationMemory]):

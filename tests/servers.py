@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -170,3 +171,27 @@ def cluster(programs: Path) -> Iterator[Cluster]:
                 yield Cluster(url, programs, start=start, stop=stop)
             finally:
                 stop()
+
+
+@asynccontextmanager
+async def raw_http(reply: bytes, drip: bytes = b"") -> AsyncIterator[str]:
+    """Answer every request with these very bytes, then with `drip` time and again; lend its URL."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(reply)
+            while drip:
+                await asyncio.sleep(0.05)
+                writer.write(drip)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError):
+            return
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    finally:
+        server.close()

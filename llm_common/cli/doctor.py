@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, distribution, version
+from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
 from rich.markup import escape
 
 from .. import settings
+from ..crawling.chromium import executable
+from ..crawling.litellm_check import cure, overwritten
 from ..database import connect, handshake
 from ..errors import ConfigurationError, LLMCommonError
 from ..pricing import prices_version
@@ -38,7 +40,14 @@ async def doctor(where: Where, *, as_json: bool) -> None:
     Raises:
         ConfigurationError: at least one is a problem.
     """
-    findings = [*_settings(where), *_keys(), await _database(where), _prices(), *_packages()]
+    findings = [
+        *_settings(where),
+        *_keys(),
+        await _database(where),
+        _prices(),
+        _browser(),
+        *_packages(),
+    ]
     if as_json:
         print_json([{"state": f.state, "about": f.about, "text": f.text} for f in findings])
     for finding in findings if not as_json else ():
@@ -98,13 +107,13 @@ def _packages() -> Iterator[Finding]:
     """Find packages that overwrite one another: metadata and `pip check` do not notice it."""
     for name in ("litellm", "openai", "instructor", "pydantic", "psycopg", "supabase"):
         yield Finding("ok", name, version(name))
+    if overwritten():
+        yield Finding("problem", "litellm", cure())
+
+
+def _browser() -> Finding:
     try:
-        distribution("unclecode-litellm")
+        crawl4ai = version("crawl4ai")
     except PackageNotFoundError:
-        return
-    yield Finding(
-        "problem",
-        "litellm",
-        "unclecode-litellm (a dependency of crawl4ai) has overwritten it: "
-        "pip uninstall unclecode-litellm, then pip install --force-reinstall --no-deps litellm",
-    )
+        return Finding("note", "browser", "none: pages that need one want llm-common[crawl]")
+    return Finding("ok", "browser", f"{executable() or 'Playwright’s own'}, crawl4ai {crawl4ai}")

@@ -7,6 +7,8 @@ from .crawl import CrawlSummary, crawl, resume, stored_pages, summary_of
 from .extract import extract
 from .models import Fault, Fetched, Fetcher, Link, PageContent, Reason, fault_of
 from .page_cache import Extractor
+from .pdf import read_pdf
+from .reading import read_page
 from .turns import Crawl, CrawledPage
 from .urls import TRACKING, normalize_url
 
@@ -27,6 +29,8 @@ __all__ = [
     "extract",
     "fault_of",
     "normalize_url",
+    "read_page",
+    "read_pdf",
     "resume",
     "stored_pages",
     "summary_of",

@@ -53,6 +53,7 @@ async def crawl(
     config: CrawlConfig | None = None,
     *,
     fetcher: Fetcher | None = None,
+    plain: Fetcher | None = None,
     extractor: Extractor = EXTRACTOR,
     crawl_id: str | None = None,
     **where: Unpack[Where],
@@ -63,6 +64,8 @@ async def crawl(
 
     Args:
         fetcher: plain HTTP to public addresses by default; it is left open, the default is not.
+        plain: reads robots.txt and sitemaps, which a browser would show as pages; `fetcher` by
+            default.
         crawl_id: a UUID of the caller's; the same one goes on with the same crawl, as `resume`.
         where: `db` and `project`; a crawl needs a Postgres URL.
 
@@ -79,7 +82,7 @@ async def crawl(
     once = list(dict.fromkeys(normal))
     async with _connected(where) as (db, project):
         store = await open_crawl(db, project, crawl_id or str(uuid4()), seeds=once, config=config)
-        async with _crawling(db, store, fetcher, extractor) as crawling:
+        async with _crawling(db, store, (fetcher, plain), extractor) as crawling:
             yield crawling
 
 
@@ -89,6 +92,7 @@ async def resume(
     *,
     max_pages: int | None = None,
     fetcher: Fetcher | None = None,
+    plain: Fetcher | None = None,
     extractor: Extractor = EXTRACTOR,
     **where: Unpack[Where],
 ) -> AsyncGenerator[Crawl]:
@@ -104,7 +108,7 @@ async def resume(
     """
     async with _connected(where) as (db, project):
         store = await open_crawl(db, project, crawl_id, max_pages=max_pages)
-        async with _crawling(db, store, fetcher, extractor) as crawling:
+        async with _crawling(db, store, (fetcher, plain), extractor) as crawling:
             yield crawling
 
 
@@ -188,12 +192,16 @@ async def _connected(where: Where) -> AsyncGenerator[tuple[Database, str]]:
 
 @asynccontextmanager
 async def _crawling(
-    db: Database, store: CrawlStore, fetcher: Fetcher | None, extractor: Extractor
+    db: Database,
+    store: CrawlStore,
+    fetchers: tuple[Fetcher | None, Fetcher | None],
+    extractor: Extractor,
 ) -> AsyncGenerator[Crawl]:
+    fetcher, plain = fetchers
     used = fetcher or HttpFetcher()
     opened = store.crawl
     frontier = Frontier(opened.config, scope_of(opened.seeds, opened.config))
-    crawling = Crawl(store, frontier, used, PageCache(db, extractor))
+    crawling = Crawl(store, frontier, PageCache(db, extractor), used, plain or used)
     try:
         known = await store.load()
         if known:

@@ -136,7 +136,7 @@ class HttpFetcher:
         seen = Fetched(
             url,
             url,
-            _reason_of_status(answer.status),
+            reason_of_status(answer.status),
             status=answer.status,
             headers=headers,
             retry_after_s=retry_after_s(headers, time.time()),
@@ -236,7 +236,8 @@ def _session(guard: Guard, headers: dict[str, str]) -> ClientSession:
     )
 
 
-def _reason_of_status(status: int) -> Reason:
+def reason_of_status(status: int) -> Reason:
+    """Name what an HTTP status means for a page."""
     if 200 <= status < 300:
         return Reason.FETCHED
     if status in _STATUSES:

@@ -77,7 +77,12 @@ class Crawl:
     """
 
     def __init__(
-        self, store: CrawlStore, frontier: Frontier, fetcher: Fetcher, cache: PageCache
+        self,
+        store: CrawlStore,
+        frontier: Frontier,
+        cache: PageCache,
+        fetcher: Fetcher,
+        plain: Fetcher,
     ) -> None:
         self.id = store.crawl.id
         self.config = store.crawl.config
@@ -86,7 +91,8 @@ class Crawl:
         self._frontier = frontier
         self._fetcher = fetcher
         self._cache = cache
-        self._robots = RobotsCache(fetcher)
+        self._plain = plain
+        self._robots = RobotsCache(plain)
         self._tasks: set[asyncio.Task[_Visit]] = set()
         self._visits: deque[_Visit] = deque()
         self._ready: deque[CrawledPage] = deque()
@@ -131,7 +137,7 @@ class Crawl:
             named = (await self._robots.rules_for(seed)).sitemaps
             maps.update(dict.fromkeys(named or [f"{origin_of(seed)}/sitemap.xml"]))
         first = self._frontier.next_expansion()
-        for index, url in enumerate(await read_sitemaps(self._fetcher, maps)):
+        for index, url in enumerate(await read_sitemaps(self._plain, maps)):
             if found := self._normal(url):
                 self._frontier.offer(Found(found, 1, first + index, "sitemap"), now)
 
@@ -306,7 +312,8 @@ class Crawl:
 
 def _page(visit: _Visit) -> Page:
     fetched = visit.fetched
-    return Page(visit.entry.url, hash_of(fetched.body), fetched.body, fetched.content_type or None)
+    media_type = fetched.headers.get("content-type")
+    return Page(visit.entry.url, hash_of(fetched.body), fetched.body, media_type)
 
 
 def crawled(entry: Entry, content: PageContent | None) -> CrawledPage:

@@ -67,7 +67,7 @@ async def converse_once(
         cache_key(project, deployments, question),
         {"project": project, "model": op.requested_model},
         produce,
-        Terms(memory_s=0, database_s=keep_s, lease_s=POLICY.wall_time_s + op.timeout_s),
+        Terms(database_s=keep_s, lease_s=POLICY.wall_time_s + op.timeout_s),
     )
     if cached.layer == "none":
         return fresh[0]

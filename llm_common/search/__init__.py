@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from ..errors import ConfigurationError
-from .base import RECENCIES, Endpoint, Recency, SearchEngine, SearchQuery, SearchResult
+from .base import RECENCIES, Endpoint, Found, Recency, SearchEngine, SearchQuery, SearchResult
+from .brave import BraveSearch
+from .exa import ExaSearch
+from .ranking import official_first
+from .searxng import SearxngSearch
 from .serper import SerperSearch
+from .tavily import TavilySearch
 from .zai import ZaiSearch
 
 __all__ = [
     "RECENCIES",
+    "BraveSearch",
     "Endpoint",
+    "ExaSearch",
+    "Found",
     "Recency",
     "SearchEngine",
     "SearchQuery",
     "SearchResult",
+    "SearxngSearch",
     "SerperSearch",
+    "TavilySearch",
     "ZaiSearch",
     "engine_named",
+    "official_first",
 ]
 
 
@@ -29,6 +40,10 @@ def engine_named(name: str) -> SearchEngine:
     engines: dict[str, SearchEngine] = {
         "zai": ZaiSearch(),
         "serper": SerperSearch(),
+        "tavily": TavilySearch(),
+        "brave": BraveSearch(),
+        "exa": ExaSearch(),
+        "searxng": SearxngSearch(),
         "offline": ZaiSearch("offline", "search", None),
     }
     if name not in engines:

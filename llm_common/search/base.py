@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, get_args
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Protocol, get_args
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ..types import Frozen
+from .readonly import read_only
 
 Recency = Literal["1d", "1w", "1m", "1y"]
 RECENCIES: tuple[str, ...] = get_args(Recency)
 
 
 class SearchResult(Frozen):
-    """One result, the same for every engine.
+    """One result, the same for every engine. It is shared by all who search for the same.
 
     Attributes:
         snippet: a short passage; `content` is the longer text where the engine gives one.
         published_date: as the engine writes it.
+        score: as the engine measures it; comparable within one answer only.
         rank: 1 for the first result.
-        raw: what the engine sent, whole.
+        raw: what the engine sent, whole; it can't be changed, `copy.deepcopy` gives one that can.
     """
 
     title: str
@@ -31,7 +34,19 @@ class SearchResult(Frozen):
     score: float | None = None
     engine: str = ""
     rank: int = 0
-    raw: dict[str, Any] = Field(default_factory=dict[str, Any], repr=False)
+    raw: Annotated[dict[str, Any], AfterValidator(read_only)] = Field(
+        default_factory=dict[str, Any], repr=False, validate_default=True
+    )
+
+
+class Found(list[SearchResult]):
+    """Results of an engine that says what they cost.
+
+    Attributes:
+        cost_usd: None where it does not say.
+    """
+
+    cost_usd: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +66,7 @@ class SearchQuery:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where an engine is and the key for it."""
+    """Where an engine is and the key for it; an engine without keys has an empty one."""
 
     base_url: str
     key_alias: str
@@ -59,7 +74,10 @@ class Endpoint:
 
 
 class SearchEngine(Protocol):
-    """An engine; `product` is what its requests are priced under."""
+    """An engine; `product` is what its requests are priced under.
+
+    One that takes no key says so by ``needs_key = False``.
+    """
 
     name: str
     product: str
@@ -69,6 +87,9 @@ class SearchEngine(Protocol):
         self, query: SearchQuery, endpoint: Endpoint, *, timeout_s: float
     ) -> list[SearchResult]:
         """Send exactly one request and return its results, best first.
+
+        What it returns is held to the count, domains and recency afterwards; `Found` also says
+        what it cost.
 
         Raises:
             CallError: by type what went wrong; nothing of the engine's text is in the message.

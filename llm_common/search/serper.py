@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import QuotaExhaustedError
 from .base import Endpoint, SearchQuery, SearchResult
-from .http import listed, post_json
+from .http import Request, ask, at, listed
+from .normal import Entry, on_sites, ranked, text
 
 _RECENCY = {"1d": "qdr:d", "1w": "qdr:w", "1m": "qdr:m", "1y": "qdr:y"}
 
@@ -21,30 +23,23 @@ class SerperSearch:
         self, query: SearchQuery, endpoint: Endpoint, *, timeout_s: float
     ) -> list[SearchResult]:
         """Search; see `SearchEngine.search`."""
-        body: dict[str, Any] = {"q": _on_sites(query), "num": query.count}
+        body: dict[str, Any] = {"q": on_sites(query), "num": query.count}
         if query.recency:
             body["tbs"] = _RECENCY[query.recency]
-        headers = {"X-API-KEY": endpoint.key}
-        url = f"{endpoint.base_url.rstrip('/')}/search"
-        answer = await post_json(self.name, url, headers, body, timeout_s)
-        results = [r for r in listed(self.name, answer, "organic") if r.get("link")]
-        return [_result(rank, r) for rank, r in enumerate(results, 1)]
+        request = Request(
+            self.name,
+            at(endpoint.base_url, "/search"),
+            {"X-API-KEY": endpoint.key},
+            body,
+            # It says so with a 400.
+            codes={"Not enough credits": QuotaExhaustedError},
+        )
+        answer = await ask(request, timeout_s)
+        return ranked(self.name, listed(self.name, answer, "organic"), "link", _fields)
 
 
-def _on_sites(query: SearchQuery) -> str:
-    sites = " OR ".join(f"site:{domain}" for domain in query.domains)
-    if not sites:
-        return query.query
-    return f"{query.query} ({sites})" if len(query.domains) > 1 else f"{query.query} {sites}"
-
-
-def _result(rank: int, raw: dict[str, Any]) -> SearchResult:
-    return SearchResult(
-        title=str(raw.get("title") or raw["link"]),
-        url=str(raw["link"]),
-        snippet=str(raw.get("snippet") or ""),
-        published_date=str(raw.get("date") or "") or None,
-        engine="serper",
-        rank=rank,
-        raw=raw,
-    )
+def _fields(raw: Entry) -> dict[str, Any]:
+    return {
+        "snippet": text(raw.get("snippet")),
+        "published_date": text(raw.get("date")) or None,
+    }

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import QuotaExhaustedError
 from .base import Endpoint, SearchQuery, SearchResult
-from .http import listed, post_json
+from .http import Request, ask, at, listed
+from .normal import SNIPPET, Entry, ranked, text
 
 _RECENCY = {"1d": "oneDay", "1w": "oneWeek", "1m": "oneMonth", "1y": "oneYear", None: "noLimit"}
 
@@ -35,21 +37,22 @@ class ZaiSearch:
         }
         if query.domains:
             body["search_domain_filter"] = ",".join(query.domains)
-        headers = {"Authorization": f"Bearer {endpoint.key}"}
-        url = f"{endpoint.base_url.rstrip('/')}/web_search"
-        answer = await post_json(self.name, url, headers, body, timeout_s)
-        results = [r for r in listed(self.name, answer, "search_result") if r.get("link")]
-        return [self._result(rank, r) for rank, r in enumerate(results, 1)]
-
-    def _result(self, rank: int, raw: dict[str, Any]) -> SearchResult:
-        content = str(raw.get("content") or "")
-        return SearchResult(
-            title=str(raw.get("title") or raw["link"]),
-            url=str(raw["link"]),
-            snippet=content[:300],
-            content=content or None,
-            published_date=str(raw.get("publish_date") or "") or None,
-            engine=self.name,
-            rank=rank,
-            raw=raw,
+        request = Request(
+            self.name,
+            at(endpoint.base_url, "/web_search"),
+            {"Authorization": f"Bearer {endpoint.key}"},
+            body,
+            # The account is in arrears: it says so with a 429.
+            codes={'"1113"': QuotaExhaustedError},
         )
+        answer = await ask(request, timeout_s)
+        return ranked(self.name, listed(self.name, answer, "search_result"), "link", _fields)
+
+
+def _fields(raw: Entry) -> dict[str, Any]:
+    content = raw.get("content") if isinstance(raw.get("content"), str) else ""
+    return {
+        "snippet": str(content)[:SNIPPET],
+        "content": content or None,
+        "published_date": text(raw.get("publish_date")) or None,
+    }

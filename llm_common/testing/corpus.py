@@ -29,7 +29,11 @@ class CorpusDocument:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """A search request, apart from any engine's format; `since` is an ISO date."""
+    """A search request, apart from any engine's format; `since` is an ISO date.
+
+    Attributes:
+        domain: one host, or several with commas between them.
+    """
 
     text: str
     count: int = 10
@@ -49,10 +53,10 @@ class Hit:
 
 def search(corpus: Sequence[CorpusDocument], query: Query) -> list[Hit]:
     """Return the documents that share at least a third of the query's terms, best first."""
-    site = _SITE.search(query.text)
-    domain = site.group(1) if site else query.domain
+    named = _SITE.findall(query.text) or (query.domain or "").split(",")
+    domains = [domain for domain in (each.strip(" )") for each in named) if domain]
     terms = set(words(_SITE.sub(" ", query.text)))
-    pool = [d for d in corpus if _on_domain(d, domain) and _since(d, query.since)]
+    pool = [d for d in corpus if _on_domain(d, domains) and _since(d, query.since)]
     ranked = [(score, d) for d in pool if (score := _score(d, terms)) > 0]
     ranked.sort(key=lambda pair: -pair[0])
     return [_hit(document, terms) for _, document in ranked[: query.count]]
@@ -74,9 +78,9 @@ def _hit(document: CorpusDocument, terms: Iterable[str]) -> Hit:
     return Hit(document.title, document.url, snippet, document.published)
 
 
-def _on_domain(document: CorpusDocument, domain: str | None) -> bool:
+def _on_domain(document: CorpusDocument, domains: Sequence[str]) -> bool:
     host = urlsplit(document.url).hostname or ""
-    return not domain or host == domain or host.endswith(f".{domain}")
+    return not domains or any(host == d or host.endswith(f".{d}") for d in domains)
 
 
 def _since(document: CorpusDocument, since: str | None) -> bool:

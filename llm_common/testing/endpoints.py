@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Literal
 
 from . import anthropic_format, gemini_format, openai_format, search_formats
@@ -23,6 +24,10 @@ BASES = {
     "anthropic": "/anthropic",
     "gemini": "/gemini/v1beta",
     "serper": "/serper",
+    "tavily": "/tavily",
+    "brave": "/brave/res/v1",
+    "exa": "/exa",
+    "searxng": "/searxng",
     "offline": "/offline/v1",
 }
 """Provider or engine -> what its base URL ends with, as its own public base URL does."""
@@ -39,11 +44,15 @@ class ChatFormat:
 
 @dataclass(frozen=True, slots=True)
 class SearchFormat:
-    """How an engine writes searches; `product` is what its price is listed under."""
+    """How an engine writes searches; `product` is what its price is listed under.
+
+    Attributes:
+        write: takes what was found, the request's id and what it costs, if that is known.
+    """
 
     product: str
     read: Callable[[Body], Query]
-    write: Callable[[list[Hit], str], dict[str, Any]]
+    write: Callable[[list[Hit], str, Decimal | None], dict[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +63,7 @@ class Endpoint:
     path: str
     format: ChatFormat | SearchFormat | Literal["embeddings"]
     write_error: ErrorWriter
+    method: Literal["GET", "POST"] = "POST"
 
 
 OPENAI = ChatFormat(
@@ -71,6 +81,12 @@ GEMINI_STREAM = ChatFormat(
 ZAI_SEARCH = SearchFormat("web_search", search_formats.read_zai, search_formats.write_zai)
 OFFLINE_SEARCH = SearchFormat("search", search_formats.read_zai, search_formats.write_zai)
 SERPER_SEARCH = SearchFormat("search", search_formats.read_serper, search_formats.write_serper)
+TAVILY_SEARCH = SearchFormat("search", search_formats.read_tavily, search_formats.write_tavily)
+BRAVE_SEARCH = SearchFormat("search", search_formats.read_brave, search_formats.write_brave)
+EXA_SEARCH = SearchFormat("search", search_formats.read_exa, search_formats.write_exa)
+SEARXNG_SEARCH = SearchFormat("search", search_formats.read_searxng, search_formats.write_searxng)
+KEYLESS = frozenset({"searxng"})
+"""Who answers without a key."""
 OPENAI_LIKE = ("openai", "openrouter", "groq", "mistral", "deepseek", "zai", "offline")
 
 
@@ -88,6 +104,10 @@ def _endpoints() -> dict[str, Endpoint]:
         Endpoint("zai", "/web_search", ZAI_SEARCH, zai_error),
         Endpoint("offline", "/web_search", OFFLINE_SEARCH, openai_format.write_error),
         Endpoint("serper", "/search", SERPER_SEARCH, search_formats.write_serper_error),
+        Endpoint("tavily", "/search", TAVILY_SEARCH, search_formats.write_tavily_error),
+        Endpoint("brave", "/web/search", BRAVE_SEARCH, search_formats.write_brave_error, "GET"),
+        Endpoint("exa", "/search", EXA_SEARCH, search_formats.write_exa_error),
+        Endpoint("searxng", "/search", SEARXNG_SEARCH, search_formats.write_searxng_error, "GET"),
     ]
     for provider in OPENAI_LIKE:
         error = zai_error if provider == "zai" else openai_format.write_error

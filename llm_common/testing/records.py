@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-SECRET_HEADERS = frozenset({"authorization", "x-api-key", "x-goog-api-key", "api-key"})
+SECRET_HEADERS = frozenset(
+    {"authorization", "x-api-key", "x-goog-api-key", "api-key", "x-subscription-token"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +21,7 @@ class RecordedRequest:
         path: path on the server, the provider's prefix included.
         model: the model that the body or the path names, or an empty string.
         headers: all headers, names in lower case, values unchanged; only `repr` hides keys.
-        body: the decoded JSON body; None when it was not JSON.
+        body: the decoded JSON body; None when it was not JSON. Of a GET, the parameters as text.
     """
 
     id: str

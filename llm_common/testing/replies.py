@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from ..types import Usage
 from . import extractive, openai_format
 from .corpus import CorpusDocument, search
-from .endpoints import ChatFormat, Endpoint, SearchFormat
+from .endpoints import KEYLESS, ChatFormat, Endpoint, SearchFormat
 from .invoice import InvoiceLine, PriceList
 from .question import Generated, Question, ToolUse, count_tokens
 from .records import RecordedRequest
@@ -55,7 +55,7 @@ def reply_to(
     request: RecordedRequest, endpoint: Endpoint, item: Item | None, brain: Brain
 ) -> Reply:
     """Return the reply to one request."""
-    if not request.has_key:
+    if not request.has_key and endpoint.provider not in KEYLESS:
         return _error(endpoint, Fault.status(401))
     if not isinstance(request.body, dict):
         return _error(endpoint, Fault.status(400))
@@ -80,7 +80,7 @@ class MalformedRequestError(Exception):
 def _read(reader: Callable[[Mapping[str, Any]], T], request: RecordedRequest) -> T:
     try:
         return reader(request.body)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise MalformedRequestError from error
 
 
@@ -188,8 +188,9 @@ def _search(
 ) -> Reply:
     query = _read(form.read, request)
     hits = [] if empty else search(brain.corpus, query)
-    body = form.write(hits, request.id) if answer.json is None else answer.json
-    return Reply(chunks=[_encode(body)], charge=_line(request, form.product, Usage(), brain))
+    line = _line(request, form.product, Usage(), brain)
+    body = form.write(hits, request.id, line.amount) if answer.json is None else answer.json
+    return Reply(chunks=[_encode(body)], charge=line)
 
 
 def _embeddings(request: RecordedRequest, answer: Answer, brain: Brain, *, empty: bool) -> Reply:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..errors import InvalidInputError
 from .corpus import CorpusDocument
-from .endpoints import BASES, ENDPOINTS, Endpoint
+from .endpoints import BASES, ENDPOINTS, KEYLESS, Endpoint
 from .invoice import Invoice, PriceList, ServerPrice
 from .records import RecordedRequest
 from .replies import Brain, Reply, reply_to
@@ -76,7 +76,8 @@ class ProviderServer:
         variables: dict[str, str] = {}
         for name in BASES:
             variables[f"{name.upper()}_BASE_URL"] = self.base_url(name)
-            variables[f"{name.upper()}_API_KEY"] = f"fake-key-of-{name}"
+            if name not in KEYLESS:
+                variables[f"{name.upper()}_API_KEY"] = f"fake-key-of-{name}"
         return variables
 
     def script(self, *items: Item, match: Match = None) -> None:
@@ -98,7 +99,7 @@ class ProviderServer:
 
         application = web.Application(client_max_size=MAX_BODY)
         for path, endpoint in ENDPOINTS.items():
-            application.router.add_post(path, partial(self._handle, endpoint))
+            application.router.add_route(endpoint.method, path, partial(self._handle, endpoint))
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", self._port)
@@ -130,7 +131,7 @@ class ProviderServer:
         return await _send(http, request.id, reply)
 
     def _record(self, http: web.Request, provider: str, raw: bytes) -> RecordedRequest:
-        body = _decode(raw)
+        body = dict(http.query) if http.method == "GET" else _decode(raw)
         named = cast("Mapping[str, Any]", body if isinstance(body, dict) else {})
         recorded = RecordedRequest(
             id=f"req-{len(self.requests) + 1}",

@@ -26,6 +26,7 @@ class Site:
 @asynccontextmanager
 async def site(
     pages: Mapping[str, Callable[[web.Request], Awaitable[web.StreamResponse]]],
+    host: str = "127.0.0.1",
 ) -> AsyncIterator[Site]:
     """Serve pages by path; a path that is not among them is 404."""
     served = Site("", dict(pages))
@@ -40,8 +41,8 @@ async def site(
     runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        served.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, host, 0).start()
+        served.url = f"http://{host}:{runner.addresses[0][1]}"
         yield served
     finally:
         await runner.cleanup()
