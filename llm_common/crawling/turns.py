@@ -98,7 +98,7 @@ class Crawl:
         self._ready: deque[CrawledPage] = deque()
         self._commit: asyncio.Task[None] | None = None
         self._recorded_at = 0.0
-        self._is_over = False
+        self._is_over = self._is_closed = False
 
     @property
     def pages(self) -> int:
@@ -143,7 +143,9 @@ class Crawl:
 
     async def aclose(self) -> None:
         """Stop; requests in flight are given up, and are made again by whoever resumes."""
-        self._is_over = True
+        if self._is_closed:
+            return
+        self._is_over = self._is_closed = True
         try:
             await self._committed()
         except (DatabaseError, FencedError) as error:
