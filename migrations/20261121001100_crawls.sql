@@ -61,6 +61,10 @@ CREATE TABLE IF NOT EXISTS llm_page_contents (
     PRIMARY KEY (content_hash, extractor, url_key)
 );
 
+-- They come compressed.
+ALTER TABLE llm_page_bodies ALTER COLUMN body SET STORAGE EXTERNAL;
+ALTER TABLE llm_page_contents ALTER COLUMN content SET STORAGE EXTERNAL;
+
 -- payload: {crawl_id, open_id, project, seeds, config, max_pages, owner, take_over, stale_after_s}. Without
 -- seeds it only takes up what there is; a `max_pages` replaces the one in the stored configuration.
 -- answer: {crawl_id, fence, state, seeds, config, pages}, {busy: true, owner, stale}, or {absent: true}

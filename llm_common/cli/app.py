@@ -15,6 +15,7 @@ from ..errors import InvalidInputError
 from . import alerts as alerting
 from . import analyze as analyzing
 from . import costs as costing
+from . import crawl as crawling
 from . import demo as demonstrating
 from . import doctor as doctoring
 from . import migrate as migrating
@@ -35,6 +36,12 @@ migrate_app = typer.Typer(help="Bring the schema of the database up or down.", n
 app.add_typer(migrate_app, name="migrate")
 costs_app = typer.Typer(invoke_without_command=True)
 app.add_typer(costs_app, name="costs")
+crawl_app = typer.Typer(
+    cls=crawling.SiteGroup,
+    help="Crawl a site: `llm-common crawl URL` is `llm-common crawl site URL`.",
+    no_args_is_help=True,
+)
+app.add_typer(crawl_app, name="crawl")
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 Database = Annotated[
@@ -56,12 +63,12 @@ Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
 T = TypeVar("T")
 
 
-def _run(command: Coroutine[Any, Any, T]) -> T:
-    """Run a command; Ctrl-C leaves every finished step stored."""
+def _run(command: Coroutine[Any, Any, T], onward: str = "the same command goes on") -> T:
+    """Run a command; Ctrl-C leaves every finished step stored, and `onward` says how to go on."""
     try:
         return asyncio.run(command)
     except KeyboardInterrupt:
-        sys.stderr.write("llm-common: interrupted; the same command goes on from here\n")
+        sys.stderr.write(f"llm-common: interrupted; {onward} from here\n")
         raise typer.Exit(130) from None
 
 
@@ -208,6 +215,41 @@ def prompts(
 
 def _days(since: datetime | None, until: datetime | None) -> costing.Days:
     return since and since.date(), until and until.date()
+
+
+@crawl_app.command(crawling.DEFAULT)
+def crawl_site(
+    url: Annotated[str | None, typer.Argument(help="Where to start.")] = None,
+    max_pages: crawling.MaxPages = None,
+    depth: crawling.Depth = None,
+    folder: crawling.Out = None,
+    strategy: crawling.Strategy = "breadth_first",
+    keywords: crawling.Keywords = None,
+    delay: crawling.Delay = 1.0,
+    fetcher: crawling.FetcherName = "auto",
+    ignore_robots: crawling.IgnoreRobots = False,
+    sitemaps: crawling.Sitemaps = False,
+    allow_network: crawling.Networks = None,
+    resume: crawling.Resume = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch the pages of a site as Markdown; an interrupted crawl goes on with --resume."""
+    config = {
+        "max_depth": depth,
+        "strategy": strategy,
+        "keywords": keywords or (),
+        "per_host_delay_s": delay,
+        "respect_robots": not ignore_robots,
+        "use_sitemaps": sitemaps,
+    }
+    where, networks = Where.of(database, project), allow_network or ()
+    job = crawling.Job(url, config, max_pages, resume, fetcher, networks, folder, where)
+    _run(
+        crawling.crawl_site(job, as_json=as_json),
+        f"llm-common crawl --resume {job.crawl_id} goes on",
+    )
 
 
 @app.command()

@@ -53,6 +53,7 @@ async def crawl(
     config: CrawlConfig | None = None,
     *,
     fetcher: Fetcher | None = None,
+    plain: Fetcher | None = None,
     extractor: Extractor = EXTRACTOR,
     crawl_id: str | None = None,
     **where: Unpack[Where],
@@ -63,6 +64,8 @@ async def crawl(
 
     Args:
         fetcher: plain HTTP to public addresses by default; it is left open, the default is not.
+        plain: reads robots.txt and sitemaps, which a browser would show as pages; `fetcher` by
+            default.
         crawl_id: a UUID of the caller's; the same one goes on with the same crawl, as `resume`.
         where: `db` and `project`; a crawl needs a Postgres URL.
 
@@ -76,12 +79,11 @@ async def crawl(
     normal = [normalize_url(seed, drop=config.drop_parameters) for seed in given]
     if not normal:
         raise InvalidInputError("a crawl needs a URL to start from")
-    db, project = _where(where)
-    store = await open_crawl(
-        db, project, crawl_id or str(uuid4()), seeds=list(dict.fromkeys(normal)), config=config
-    )
-    async with _crawling(db, store, fetcher, extractor) as crawling:
-        yield crawling
+    once = list(dict.fromkeys(normal))
+    async with _connected(where) as (db, project):
+        store = await open_crawl(db, project, crawl_id or str(uuid4()), seeds=once, config=config)
+        async with _crawling(db, store, (fetcher, plain), extractor) as crawling:
+            yield crawling
 
 
 @asynccontextmanager
@@ -90,6 +92,7 @@ async def resume(
     *,
     max_pages: int | None = None,
     fetcher: Fetcher | None = None,
+    plain: Fetcher | None = None,
     extractor: Extractor = EXTRACTOR,
     **where: Unpack[Where],
 ) -> AsyncGenerator[Crawl]:
@@ -103,10 +106,10 @@ async def resume(
         RunBusyError: a living process is at it.
         FencedError: another process took it over.
     """
-    db, project = _where(where)
-    store = await open_crawl(db, project, crawl_id, max_pages=max_pages)
-    async with _crawling(db, store, fetcher, extractor) as crawling:
-        yield crawling
+    async with _connected(where) as (db, project):
+        store = await open_crawl(db, project, crawl_id, max_pages=max_pages)
+        async with _crawling(db, store, (fetcher, plain), extractor) as crawling:
+            yield crawling
 
 
 async def summary_of(crawl_id: str, **where: Unpack[Where]) -> CrawlSummary:
@@ -115,11 +118,8 @@ async def summary_of(crawl_id: str, **where: Unpack[Where]) -> CrawlSummary:
     Raises:
         InvalidInputError: the project has no such crawl.
     """
-    db, project = _where(where)
-    found = await find_crawls(db, project, crawl_id=crawl_id)
-    if len(found) != 1:
-        raise InvalidInputError(f"{len(found)} crawls of project {project} begin with {crawl_id!r}")
-    return _summary(found[0])
+    async with _connected(where) as (db, project):
+        return _summary(await _found(db, project, crawl_id))
 
 
 async def stored_pages(
@@ -129,21 +129,28 @@ async def stored_pages(
 
     The order means nothing. What the extractor has not read yet is read now, and kept.
     """
-    db, project = _where(where)
-    (found,) = await find_crawls(db, project, crawl_id=crawl_id) or (None,)
-    if found is None:
+    async with _connected(where) as (db, project):
+        found = await _found(db, project, crawl_id)
+        cache = PageCache(db, extractor)
+        batch: list[Entry] = []
+        async for entry in stored_entries(db, found["id"]):
+            if entry.state == "done" and entry.attempts:
+                batch.append(entry)
+            if len(batch) == PAGES_AT_ONCE:
+                for page in await _with_contents(cache, batch):
+                    yield page
+                batch.clear()
+        for page in await _with_contents(cache, batch):
+            yield page
+
+
+async def _found(db: Database, project: str, crawl_id: str) -> dict[str, Any]:
+    found = await find_crawls(db, project, crawl_id=crawl_id)
+    if not found:
         raise InvalidInputError(f"project {project} has no crawl {crawl_id}")
-    cache = PageCache(db, extractor)
-    batch: list[Entry] = []
-    async for entry in stored_entries(db, found["id"]):
-        if entry.state == "done" and entry.attempts:
-            batch.append(entry)
-        if len(batch) == PAGES_AT_ONCE:
-            for page in await _with_contents(cache, batch):
-                yield page
-            batch.clear()
-    for page in await _with_contents(cache, batch):
-        yield page
+    if len(found) > 1:
+        raise InvalidInputError(f"several crawls of project {project} begin with {crawl_id}")
+    return found[0]
 
 
 async def _with_contents(cache: PageCache, entries: Sequence[Entry]) -> list[CrawledPage]:
@@ -170,20 +177,31 @@ def _summary(row: dict[str, Any]) -> CrawlSummary:
     )
 
 
-def _where(where: Where) -> tuple[Database, str]:
+@asynccontextmanager
+async def _connected(where: Where) -> AsyncGenerator[tuple[Database, str]]:
+    """Connect to what the caller named; a `Database` of the caller's is left open."""
     project = settings.project(where.get("project"))
-    names = ("db", "db_client", "supabase_client")
-    return connect(**{name: where.get(name) for name in names}), project
+    given = {name: where.get(name) for name in ("db", "db_client", "supabase_client")}
+    db = connect(**given)
+    try:
+        yield db, project
+    finally:
+        if db not in given.values():
+            await db.aclose()
 
 
 @asynccontextmanager
 async def _crawling(
-    db: Database, store: CrawlStore, fetcher: Fetcher | None, extractor: Extractor
+    db: Database,
+    store: CrawlStore,
+    fetchers: tuple[Fetcher | None, Fetcher | None],
+    extractor: Extractor,
 ) -> AsyncGenerator[Crawl]:
+    fetcher, plain = fetchers
     used = fetcher or HttpFetcher()
     opened = store.crawl
     frontier = Frontier(opened.config, scope_of(opened.seeds, opened.config))
-    crawling = Crawl(store, frontier, used, PageCache(db, extractor))
+    crawling = Crawl(store, frontier, PageCache(db, extractor), used, plain or used)
     try:
         known = await store.load()
         if known:

@@ -190,7 +190,7 @@ class Frontier:
             self._push(entry, now)
             return
         entry.state, entry.fetched_at = "done", now
-        entry.media_type = fetched.content_type or None
+        entry.media_type = fetched.headers.get("content-type")
 
     def add_page(self, entry: Entry, content_hash: str) -> None:
         """Count an ended URL as a page; its first twin with the same bytes is noted."""

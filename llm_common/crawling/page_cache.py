@@ -17,8 +17,8 @@ from typing import Any
 
 from ..database import Database
 from ..telemetry import event
-from .extract import extract
-from .models import PageContent, Reason
+from .models import Fetched, PageContent, Reason
+from .reading import read_page
 from .urls import url_key
 
 PAGES_AT_ONCE = 50
@@ -28,7 +28,7 @@ LEVEL = 1
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Bytes that a URL gave."""
+    """Bytes that a URL gave, with the header `Content-Type` that came with them."""
 
     url: str
     content_hash: str
@@ -42,7 +42,7 @@ class Extractor:
 
     Attributes:
         version: another one reads stored pages anew.
-        read: body, URL and media type in; must not wait.
+        read: must not wait.
     """
 
     version: str
@@ -50,10 +50,12 @@ class Extractor:
 
 
 def _read(page: Page) -> PageContent:
-    return extract(page.body, page.url)
+    headers = {"content-type": page.media_type or ""}
+    return read_page(Fetched(page.url, page.url, Reason.FETCHED, body=page.body, headers=headers))
 
 
 EXTRACTOR = Extractor("1", _read)
+"""A change of what `read_page` makes of a page is a new version."""
 
 
 def hash_of(body: bytes) -> str:

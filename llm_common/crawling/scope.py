@@ -47,7 +47,7 @@ def scope_of(seeds: Collection[str], config: CrawlConfig) -> Scope:
     hosts = [host_of(seed) for seed in seeds]
     by_domain = config.scope == "domain"
     return Scope(
-        hosts=frozenset(map(_bare, [*(config.hosts if by_domain else hosts), *config.hosts])),
+        hosts=frozenset(map(_bare, [*([] if by_domain else hosts), *config.hosts])),
         domains=frozenset(map(registered_domain, hosts)) if by_domain else frozenset(),
         include=tuple(map(re.compile, config.include)),
         exclude=tuple(map(re.compile, config.exclude)),

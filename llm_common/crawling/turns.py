@@ -25,6 +25,10 @@ from .store import CrawlStore
 from .urls import normalize_url, origin_of
 
 HEARTBEAT_S = 60.0
+GATHER_S = 0.003
+"""What a turn waits for more to end once something has: a turn costs two calls of the database,
+however many pages it has.
+"""
 MOST_LINKS = 10_000
 """Links of one page that are taken."""
 TURN_BYTES = 8_000_000
@@ -73,7 +77,12 @@ class Crawl:
     """
 
     def __init__(
-        self, store: CrawlStore, frontier: Frontier, fetcher: Fetcher, cache: PageCache
+        self,
+        store: CrawlStore,
+        frontier: Frontier,
+        cache: PageCache,
+        fetcher: Fetcher,
+        plain: Fetcher,
     ) -> None:
         self.id = store.crawl.id
         self.config = store.crawl.config
@@ -82,12 +91,14 @@ class Crawl:
         self._frontier = frontier
         self._fetcher = fetcher
         self._cache = cache
-        self._robots = RobotsCache(fetcher)
+        self._plain = plain
+        self._robots = RobotsCache(plain)
         self._tasks: set[asyncio.Task[_Visit]] = set()
         self._visits: deque[_Visit] = deque()
         self._ready: deque[CrawledPage] = deque()
+        self._commit: asyncio.Task[None] | None = None
         self._recorded_at = 0.0
-        self._is_over = False
+        self._is_over = self._is_closed = False
 
     @property
     def pages(self) -> int:
@@ -126,55 +137,69 @@ class Crawl:
             named = (await self._robots.rules_for(seed)).sitemaps
             maps.update(dict.fromkeys(named or [f"{origin_of(seed)}/sitemap.xml"]))
         first = self._frontier.next_expansion()
-        for index, url in enumerate(await read_sitemaps(self._fetcher, maps)):
+        for index, url in enumerate(await read_sitemaps(self._plain, maps)):
             if found := self._normal(url):
                 self._frontier.offer(Found(found, 1, first + index, "sitemap"), now)
 
     async def aclose(self) -> None:
         """Stop; requests in flight are given up, and are made again by whoever resumes."""
+        if self._is_closed:
+            return
+        self._is_over = self._is_closed = True
+        try:
+            await self._committed()
+        except (DatabaseError, FencedError) as error:
+            event("crawl.turn_lost", level=logging.WARNING, error=type(error).__name__)
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._is_over = True
         try:
             await self._store.close("completed" if self.is_complete else "stopped")
         except (DatabaseError, FencedError) as error:
             event("crawl.not_closed", level=logging.WARNING, error=type(error).__name__)
 
     async def _turn(self) -> None:
+        """Take what ended, and ask for what is next.
+
+        While one turn is written down, the next reads its pages.
+        """
         visits = await self._ended()
         pages = [_page(visit) for visit in visits if visit.fetched.reason is Reason.FETCHED]
         contents, rows = await self._cache.read(pages) if pages else ([], [])
+        await self._committed()
         now = time.time()
         read = {page.url: content for page, content in zip(pages, contents, strict=True)}
         hashes = {page.url: page.content_hash for page in pages}
         nearer = [n for visit in visits for n in self._settle(visit, read, hashes, now)]
         await self._bring_nearer(nearer, read, now)
         claimed = self._frontier.claim(now)
-        await self._record([body_row(page) for page in pages], rows)
-        for entry in claimed:
-            self._tasks.add(asyncio.create_task(self._visit(entry)))
-        self._ready.extend(
+        ended = [
             crawled(visit.entry, read.get(visit.entry.url))
             for visit in visits
             if visit.entry.state == "done"
-        )
-        idle = not (self._tasks or self._visits)
+        ]
+        bodies = [body_row(page) for page in pages]
+        self._commit = asyncio.create_task(self._record(bodies, rows, claimed, ended))
+        idle = not (self._tasks or self._visits or claimed)
         if idle and self._frontier.next_at() is None:
+            await self._committed()
             self._is_over = self.is_complete = True
 
     async def _ended(self) -> list[_Visit]:
         """Return visits that have ended; none when it is time to claim, or to show life."""
-        if not self._visits and self._recorded_at:
+        if not self._visits and self._commit is not None:
             at = self._frontier.next_at()
             timeout_s = HEARTBEAT_S if at is None else min(max(at - time.time(), 0), HEARTBEAT_S)
-            if self._tasks:
-                done, self._tasks = await asyncio.wait(
-                    self._tasks, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED
-                )
-                self._visits.extend(task.result() for task in done)
+            pending = {*self._tasks, self._commit} if not self._commit.done() else self._tasks
+            if pending:
+                await asyncio.wait(pending, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
             else:
                 await asyncio.sleep(timeout_s)
+        if len(self._tasks) > 1 and any(task.done() for task in self._tasks):
+            await asyncio.wait(self._tasks, timeout=GATHER_S)
+        done = {task for task in self._tasks if task.done()}
+        self._tasks -= done
+        self._visits.extend(task.result() for task in done)
         taken: list[_Visit] = []
         size = 0
         while self._visits and (not taken or size < TURN_BYTES):
@@ -259,12 +284,26 @@ class Crawl:
                 )
             nearer += self._offer(self._links(entry, content), now)
 
-    async def _record(self, bodies: list[dict[str, str]], rows: list[dict[str, str]]) -> None:
+    async def _record(
+        self,
+        bodies: list[dict[str, str]],
+        rows: list[dict[str, str]],
+        claimed: list[Entry],
+        ended: list[CrawledPage],
+    ) -> None:
+        """Write a turn down; only then is what it claims asked for, and what ended told."""
         changed = self._frontier.take_changed()
         now = time.monotonic()
         if changed or now - self._recorded_at >= HEARTBEAT_S:
             await self._store.record(changed, self._frontier.pages, bodies, rows)
             self._recorded_at = now
+        self._tasks.update(asyncio.create_task(self._visit(entry)) for entry in claimed)
+        self._ready.extend(ended)
+
+    async def _committed(self) -> None:
+        """Wait until the last turn is durable."""
+        if self._commit is not None:
+            await self._commit
 
     def _normal(self, url: str) -> str | None:
         try:
@@ -275,7 +314,8 @@ class Crawl:
 
 def _page(visit: _Visit) -> Page:
     fetched = visit.fetched
-    return Page(visit.entry.url, hash_of(fetched.body), fetched.body, fetched.content_type or None)
+    media_type = fetched.headers.get("content-type")
+    return Page(visit.entry.url, hash_of(fetched.body), fetched.body, media_type)
 
 
 def crawled(entry: Entry, content: PageContent | None) -> CrawledPage:

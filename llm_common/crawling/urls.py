@@ -57,6 +57,12 @@ def normalize_url(url: str, *, drop: Collection[str] = ()) -> str:
     Raises:
         InvalidInputError: it is no absolute http or https URL.
     """
+    return _normal(url, frozenset(drop))
+
+
+@lru_cache(maxsize=16_384)
+def _normal(url: str, drop: frozenset[str]) -> str:
+    """Sites repeat the same links on every page."""
     text = url.strip(_WHITE).replace("\t", "").replace("\n", "").replace("\r", "")
     try:
         parts = urlsplit(text)
