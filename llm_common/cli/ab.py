@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import asdict, dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..crawling.addresses import Guard, guard
+from ..crawling.extra import require
 from ..crawling.http_fetcher import HttpFetcher
 from ..crawling.litellm_check import refuse_overwritten
 from ..crawling.tokens import ENCODING
@@ -56,6 +56,7 @@ async def compare(asked: Comparison, *, as_json: bool) -> list[Row]:
         MissingExtraError, ConfigurationError: crawl4ai can't be used.
     """
     refuse_overwritten()
+    require("crawl4ai", "crawl")
     truth = _first(load_truth(asked.truth), asked.limit)
     async with AsyncExitStack() as stack:
         urls, allowed = await _urls(stack, truth, asked.pages)
@@ -82,7 +83,7 @@ async def _urls(
         return {page: page for page in truth}, guard()
     if missing := [page for page in truth if not (folder / page).is_file()]:
         raise InvalidInputError(f"{folder / missing[0]} is in the truth file, but not there")
-    base = await stack.enter_async_context(served(folder.resolve()))
+    base = await stack.enter_async_context(served(folder))
     return {page: url_of(base, page) for page in truth}, guard(LOOPBACK)
 
 
@@ -205,13 +206,15 @@ def _write(folder: Path, rows: Sequence[Row], size: int, costed_by: str) -> None
 
 def _chart(rows: Sequence[Row]) -> Any:
     """Draw what each arm keeps beside the tokens that it takes."""
-    figure = import_module("matplotlib.figure").Figure(figsize=(9, 3.2), layout="constrained")
+    figure = require("matplotlib.figure", "crawl").Figure(figsize=(9, 3.2), layout="constrained")
     kept, tokens = figure.subplots(1, 2, sharey=True)
     names = [row.arm for row in reversed(rows)]
     colours = ["#2b6cb0" if name.startswith("http") else "#a0aec0" for name in names]
     share = [100 * row.kept / max(row.of_values, 1) for row in reversed(rows)]
     kept.bar_label(kept.barh(names, share, color=colours), fmt="%.1f %%", padding=3)
-    kept.set(title="Values kept", xlim=(0, 118), xlabel="% of the truth file")
+    kept.set(
+        title="Values kept", xlim=(0, 135), xticks=range(0, 101, 20), xlabel="% of the truth file"
+    )
     each = [row.tokens / row.pages for row in reversed(rows)]
     tokens.bar_label(tokens.barh(names, each, color=colours), fmt="{:,.0f}", padding=3)
     tokens.set(title="Tokens a page", xlabel="fewer are cheaper")

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from urllib.parse import quote
 from ..crawling import Reason, read_page
 from ..crawling.addresses import Guard
 from ..crawling.browser_fetcher import BrowserFetcher
+from ..crawling.extra import require
 from ..crawling.http_fetcher import HttpFetcher
 from ..telemetry import event
 
@@ -51,8 +51,8 @@ async def by_http(fetcher: HttpFetcher, page: str, url: str) -> tuple[list[Readi
 
 async def by_crawl4ai(crawler: Any, page: str, url: str) -> list[Reading]:
     """Let crawl4ai show the page and make its two Markdowns; a failure is two empty texts."""
-    crawl4ai = import_module("crawl4ai")
-    filters = import_module("crawl4ai.content_filter_strategy")
+    crawl4ai = require("crawl4ai", "crawl")
+    filters = require("crawl4ai.content_filter_strategy", "crawl")
     config = crawl4ai.CrawlerRunConfig(
         cache_mode=crawl4ai.CacheMode.BYPASS,
         markdown_generator=crawl4ai.DefaultMarkdownGenerator(
@@ -75,12 +75,12 @@ async def by_crawl4ai(crawler: Any, page: str, url: str) -> list[Reading]:
 
 
 @asynccontextmanager
-async def crawl4ai_browser(guard: Guard) -> AsyncIterator[Any]:
+async def crawl4ai_browser(guard: Guard) -> AsyncGenerator[Any]:
     """Run crawl4ai's own crawler on a browser that reaches allowed addresses only."""
     fetcher = BrowserFetcher(guard)
     try:
         browser = await fetcher.browser()
-        crawler = import_module("crawl4ai").AsyncWebCrawler(crawler_strategy=browser.strategy)
+        crawler = require("crawl4ai", "crawl").AsyncWebCrawler(crawler_strategy=browser.strategy)
         crawler.ready = True
         yield crawler
     finally:
@@ -88,8 +88,8 @@ async def crawl4ai_browser(guard: Guard) -> AsyncIterator[Any]:
 
 
 @asynccontextmanager
-async def served(folder: Path) -> AsyncIterator[str]:
-    """Serve the files of a resolved folder on loopback; return the URL that they stand below."""
+async def served(folder: Path) -> AsyncGenerator[str]:
+    """Serve the files of a folder on loopback; return the URL that they stand below."""
     from aiohttp import web
 
     app = web.Application()
@@ -110,6 +110,8 @@ def url_of(base: str, page: str) -> str:
 
 def _file(folder: Path) -> Any:
     from aiohttp import web
+
+    folder = folder.resolve()
 
     async def answer(request: web.Request) -> web.Response:
         file = (folder / request.match_info["name"]).resolve()

@@ -12,6 +12,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from ..errors import InvalidInputError
+from . import ab as comparing
 from . import alerts as alerting
 from . import analyze as analyzing
 from . import costs as costing
@@ -250,6 +251,34 @@ def crawl_site(
         crawling.crawl_site(job, as_json=as_json),
         f"llm-common crawl --resume {job.crawl_id} goes on",
     )
+
+
+@crawl_app.command("ab")
+def crawl_ab(
+    truth: Annotated[
+        Path, typer.Option(help='A line for each page: {"page": "a.html", "tel": ["…"], …}.')
+    ],
+    folder: Annotated[
+        Path, typer.Option("--out", help="Folder for ab.md, ab.json and ab.png.")
+    ] = Path("ab"),
+    pages: Annotated[
+        Path | None, typer.Option(help="Folder of the pages, where the truth names no URLs.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(help="Only so many pages, the first.")] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Ask it for the fields of every text, such as openai/gpt-4o-mini."),
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Strict limit for the model, in USD.")] = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Compare plain HTTP and crawl4ai on the same pages: facts kept, tokens, seconds, cost."""
+    asked = comparing.Comparison(
+        truth, pages, folder, limit, model, budget, Where.of(database, project)
+    )
+    _run(comparing.compare(asked, as_json=as_json))
 
 
 @app.command()

@@ -148,9 +148,7 @@ def _refuse_changes(job: Job, crawl_id: str) -> None:
     defaults = CrawlConfig().model_dump()
     changed = any(value != defaults[name] for name, value in job.config.items())
     if job.url is not None or changed:
-        raise InvalidInputError(
-            "--resume goes on as the crawl began: of its URL and options only --max-pages may change"
-        )
+        raise InvalidInputError("--resume goes on as the crawl began: only --max-pages may change")
 
 
 def _opened(job: Job, config: CrawlConfig, fetchers: Any, where: Any) -> Any:
