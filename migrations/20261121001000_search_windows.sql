@@ -41,49 +41,36 @@ WHERE c.project IS NOT NULL AND NOT EXISTS (SELECT FROM llm_search_counts o WHER
 GROUP BY c.project HAVING sum(c.hit_count) > 0
 ON CONFLICT DO NOTHING;
 
--- What an entry is worth now. `covering`: the engine has just failed.
--- answer: {state: 'hit' | 'stale', results, class, cost_usd, fresh_s, refresh} | {state: 'none'}
-CREATE OR REPLACE FUNCTION llm_search_answer(entry web_search_cache, covering boolean) RETURNS jsonb
-LANGUAGE plpgsql STABLE
-SET search_path FROM CURRENT
-AS $$
-DECLARE
-    now_at timestamptz := clock_timestamp();
-    is_fresh boolean := coalesce(entry.expires_at > now_at, false);
-    -- After a failure the engine is left alone for a while; until then the old answer serves.
-    is_resting boolean := coalesce(entry.refresh_after > now_at, false);
-BEGIN
-    IF entry.results IS NULL OR NOT (
-        is_fresh
-        OR coalesce(entry.stale_until > now_at, false)
-        OR ((is_resting OR covering) AND coalesce(entry.error_until > now_at, false))
-    ) THEN
-        RETURN '{"state": "none"}';
-    END IF;
-    RETURN jsonb_build_object(
-        'state', CASE WHEN is_fresh THEN 'hit' ELSE 'stale' END,
-        'results', entry.results, 'class', entry.class, 'cost_usd', entry.cost_usd::text,
-        'fresh_s', extract(epoch FROM entry.expires_at - now_at)::float8,
-        'refresh', NOT (is_fresh OR is_resting OR coalesce(entry.lease_until > now_at, false)));
-END
-$$;
-
--- payload: {cache_key, covering}. Writes nothing, so that a hit costs one read.
--- answer: as llm_search_answer
+-- What an entry is worth now. Writes nothing, so that a hit costs one read; one statement, because every
+-- hit waits for it.
+-- payload: {cache_key, covering}. `covering`: the engine has just failed.
+-- answer: {state: 'hit' | 'stale', results, cost_usd, fresh_s, refresh} | {state: 'none'}
 CREATE OR REPLACE FUNCTION llm_search_read(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path FROM CURRENT
 AS $$
 DECLARE
-    entry web_search_cache;
+    now_at timestamptz := clock_timestamp();
+    answer jsonb;
 BEGIN
-    SELECT * INTO entry FROM web_search_cache c WHERE c.cache_key = payload->>'cache_key';
-    RETURN llm_search_answer(entry, coalesce((payload->>'covering')::boolean, false));
+    SELECT jsonb_build_object(
+        'state', CASE WHEN c.expires_at > now_at THEN 'hit' ELSE 'stale' END,
+        'results', c.results, 'cost_usd', c.cost_usd::text,
+        'fresh_s', extract(epoch FROM c.expires_at - now_at)::float8,
+        'refresh', NOT (coalesce(c.expires_at > now_at, false) OR coalesce(c.refresh_after > now_at, false)
+                        OR coalesce(c.lease_until > now_at, false)))
+    INTO answer
+    FROM web_search_cache c
+    WHERE c.cache_key = payload->>'cache_key' AND c.results IS NOT NULL
+      -- After a failure the engine is left alone for a while; until then the old answer serves.
+      AND (c.expires_at > now_at OR c.stale_until > now_at
+           OR c.error_until > now_at AND (c.refresh_after > now_at OR (payload->>'covering')::boolean));
+    RETURN coalesce(answer, '{"state": "none"}');
 END
 $$;
 
 -- payload: {cache_key, project, query, engine, params, class, owner, lease_s, take_over, refresh}
--- answer: {state: 'hit' | 'stale', …} | {state: 'yours'} | {state: 'wait', lease_owner, lease_until}
+-- answer: as llm_search_read | {state: 'yours'} | {state: 'wait', lease_owner, lease_until}
 -- `take_over` names a dead owner whose lease the caller replaces. `refresh`: the caller has an answer and
 -- wants the lease or nothing, and gets {state: 'done'} when there is nothing to do.
 CREATE OR REPLACE FUNCTION llm_search_claim(payload jsonb) RETURNS jsonb
@@ -103,7 +90,7 @@ BEGIN
     ON CONFLICT (cache_key) DO NOTHING;
     SELECT * INTO entry FROM web_search_cache c WHERE c.cache_key = payload->>'cache_key' FOR UPDATE;
     now_at := clock_timestamp();
-    answer := llm_search_answer(entry, false);
+    answer := llm_search_read(jsonb_build_object('cache_key', entry.cache_key));
     IF is_refresh THEN
         IF answer->>'state' = 'hit' OR entry.refresh_after > now_at THEN
             RETURN '{"state": "done"}';
@@ -329,7 +316,7 @@ $$;
 
 SELECT llm_lock_down(
     ARRAY['llm_search_counts', 'llm_search_batches'],
-    ARRAY['llm_search_answer', 'llm_search_read', 'llm_search_claim', 'llm_search_fill', 'llm_search_release',
+    ARRAY['llm_search_read', 'llm_search_claim', 'llm_search_fill', 'llm_search_release',
           'llm_search_add', 'llm_search_count', 'llm_search_stats', 'llm_search_report', 'llm_search_tidy',
           'cleanup_search_cache']);
 

@@ -15,11 +15,11 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from peers import database
+
 from llm_common import CostTracker, WebSearchClient
 from llm_common.database import pool
-from llm_common.database.migrations import up
 from llm_common.testing import Answer, ProviderServer
-from tests import servers
 
 ROUNDS = 3_000
 TIMES_A_ROUND_TRIP = 2.0
@@ -82,7 +82,6 @@ async def measure(url: str) -> list[float]:
 
 async def run(url: str) -> int:
     """Fill the cache, measure, and print."""
-    await up(url)
     async with ProviderServer() as server:
         os.environ.update(server.environment())
         server.script(Answer(json={"organic": RESULTS}))
@@ -96,11 +95,10 @@ async def run(url: str) -> int:
 
 
 def main() -> int:
-    """Measure on a server of this script's own."""
-    with tempfile.TemporaryDirectory(prefix="llm_common_state_") as folder:
+    """Measure on an embedded server of this script's own."""
+    with tempfile.TemporaryDirectory(prefix="llm_common_bench_") as folder:
         os.environ["LLM_COMMON_STATE_DIR"] = folder
-        with servers.embedded() as server:
-            return asyncio.run(run(server.url))
+        return asyncio.run(run(asyncio.run(database())))
 
 
 if __name__ == "__main__":

@@ -174,6 +174,8 @@ async def _tools(
     try:
         yield Tools(costs, AnalysisPipeline(llm, search, costs), job_id, server)
     finally:
+        # A refresh of the search cache may still run, and its cost goes through the tracker.
+        await search.aclose()
         await costs.aclose()
         await close_transports()
         if server:

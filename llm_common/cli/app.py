@@ -90,7 +90,7 @@ def analyze(
         typer.Option(help="One model for all steps, or research=…,generate=…,review=…"),
     ] = None,
     provider: Annotated[str, typer.Option(help="Who serves the models.")] = "openrouter",
-    engine: Annotated[str, typer.Option(help="Search engine: zai or serper.")] = "zai",
+    engine: Annotated[str, typer.Option(help="Search engine, as of llm-common search.")] = "zai",
     jurisdiction: Annotated[str | None, typer.Option(help="Whose law it would be.")] = None,
     resume: Annotated[
         bool, typer.Option(help="Take finished steps from earlier runs; --no-resume pays anew.")

@@ -22,6 +22,11 @@ from .common import EMBEDDED, Where, out, print_json
 State = Literal["ok", "note", "problem"]
 SECRET = ("database_url", "supabase_url", "alert_webhook")
 """Settings of which only the source is shown."""
+SEARCH_SETTINGS = (
+    "ZAI_API_KEY", "SERPER_API_KEY", "TAVILY_API_KEY", "BRAVE_API_KEY", "EXA_API_KEY",
+    "SEARXNG_BASE_URL",
+)  # fmt: skip
+"""What a search engine needs; SearXNG takes an address in place of a key."""
 MARK = {"ok": "[green]✓[/green]", "note": "[yellow]·[/yellow]", "problem": "[red]✗[/red]"}
 
 
@@ -82,7 +87,7 @@ def _keys() -> Iterator[Finding]:
         if present
         else Finding("note", "model keys", "none: set OPENROUTER_API_KEY or another, or --offline")
     )
-    engines = [name for name in ("ZAI_API_KEY", "SERPER_API_KEY") if os.environ.get(name)]
+    engines = [name for name in SEARCH_SETTINGS if os.environ.get(name)]
     yield Finding("ok" if engines else "note", "search keys", ", ".join(engines) or "none")
 
 

@@ -105,6 +105,7 @@ class WebSearchClient:
         self._names = ",".join(each.name for each in self.engines)
         self._cache: WindowCache[SearchResult] | None = None
         self._work: set[asyncio.Task[None]] = set()
+        self._caches: list[WindowCache[SearchResult]] = []
 
     @property
     def engine(self) -> SearchEngine:
@@ -129,8 +130,8 @@ class WebSearchClient:
             db_cache_ttl=db_ttl,
             cost_tracker=tracker,
         )
-        # Whoever closes the first waits for the refreshes of the second.
-        other._work = self._work
+        # Whoever closes the first waits for the refreshes of the second, and writes its counts.
+        other._work, other._caches = self._work, self._caches
         return other
 
     async def search(
@@ -198,8 +199,8 @@ class WebSearchClient:
         loop = asyncio.get_running_loop()
         while running := [task for task in self._work if task.get_loop() is loop]:
             await asyncio.gather(*running, return_exceptions=True)
-        if self._cache is not None:
-            await self._cache.flush()
+        for cache in self._caches:
+            await cache.flush()
 
     def _project(self) -> str:
         return current().project or self.cost_tracker.project
@@ -210,6 +211,7 @@ class WebSearchClient:
             owner = Owner(owner_of(db), partial(is_owner_alive, db))
             codec = Codec(_write, SearchResult.model_validate)
             self._cache = WindowCache(db, owner, codec, memory_s=self._ttls[0], work=self._work)
+            self._caches.append(self._cache)
         return self._cache
 
     def _ask(self, question: Question) -> Ask[SearchResult]:

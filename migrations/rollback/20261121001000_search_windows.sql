@@ -3,7 +3,6 @@ DROP FUNCTION IF EXISTS llm_search_report(jsonb);
 DROP FUNCTION IF EXISTS llm_search_count(jsonb);
 DROP FUNCTION IF EXISTS llm_search_add(jsonb);
 DROP FUNCTION IF EXISTS llm_search_read(jsonb);
-DROP FUNCTION IF EXISTS llm_search_answer(web_search_cache, boolean);
 DROP TABLE IF EXISTS llm_search_batches;
 DROP TABLE IF EXISTS llm_search_counts;
 SELECT llm_drop_indexes(ARRAY['idx_web_search_used']);

@@ -459,6 +459,8 @@ async def test_closing_waits_for_the_refreshes_of_a_pipelines_own_client(
     await other.search(QUERY)
     await client.aclose()
     assert len(fake.requests) == 2
+    # What the second one counted is written, too.
+    assert servers.fetch(database_url, "SELECT stale FROM llm_search_counts") == [(1,)]
     assert (await other.answer(QUERY)).source == "database"
 
 
@@ -471,3 +473,36 @@ async def test_an_engine_that_is_away_is_not_asked_by_everybody_who_waits(
     answers = await asyncio.gather(*(client.answer(QUERY) for _ in range(10)))
     assert {len(a.results) for a in answers} == {3}
     assert len(fake.requests) == 4
+
+
+async def test_the_oldest_supported_postgres_keeps_the_same_cache(pg15: servers.Server) -> None:
+    with pg15.database() as url:
+        await up(url)
+        db = connect(url)
+        lease = {"cache_key": "k", "owner": "here/1"}
+        about = {"project": "test", "query": "q", "engine": "zai", "params": {}, "class": "news"}
+        claim = {**about, **lease, "lease_s": 60, "take_over": None}
+        assert await db.call("llm_search_claim", claim) == {"state": "yours"}
+        windows = {"ttl_s": 60, "stale_s": 60, "error_s": 120}
+        fill = {**lease, **windows, "results": [{"a": 1}], "class": "news", "cost_usd": "0.01"}
+        assert await db.call("llm_search_fill", fill) == {"stored": True}
+        hit = await db.call("llm_search_read", {"cache_key": "k", "covering": False})
+        assert (hit["state"], hit["cost_usd"], hit["refresh"]) == ("hit", "0.010000000000", False)
+        assert 59 < hit["fresh_s"] <= 60
+        servers.execute(url, STALE)
+        stale = await db.call("llm_search_read", {"cache_key": "k", "covering": False})
+        assert (stale["state"], stale["refresh"]) == ("stale", True)
+        refresh = {**claim, "owner": "here/2", "refresh": True}
+        assert await db.call("llm_search_claim", refresh) == {"state": "yours"}
+        busy = await db.call("llm_search_read", {"cache_key": "k", "covering": False})
+        assert (busy["state"], busy["refresh"]) == ("stale", False)
+        end = {"cache_key": "k", "owner": "here/2", "rest_s": 30}
+        assert await db.call("llm_search_release", end) == {"released": True}
+        assert await db.call("llm_search_claim", refresh) == {"state": "done"}
+        counts = [{**about, "cache_key": "k", "cost_usd": "0.01", "stale": 3}]
+        await db.call("llm_search_count", {"batch_id": str(uuid4()), "counts": counts})
+        (row,) = await admin.search_cache_report(db, "test")
+        assert (row.stale, row.saved_usd, row.entries) == (3, Decimal("0.03"), 1)
+        tidied = {"project": "test", "most": 0, "batch": 10}
+        assert await db.call("llm_search_tidy", tidied) == {"deleted": 1}
+        await db.aclose()
