@@ -17,6 +17,8 @@ _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "
 _PRESCAN_BYTES = 4096
 """The standard asks for 1,024; pages with long comments or scripts on top need more."""
 _SAMPLE_BYTES = 16_384
+_FEW = 64
+"""Bytes beyond ASCII; so few say nothing against a declaration."""
 _META = re.compile(rb"<meta\b[^>]{0,500}?charset\s*=\s*[\"']?\s*([\w.:-]{1,40})", re.IGNORECASE)
 _XML = re.compile(rb"^\s*<\?xml\b[^>]{0,200}?encoding\s*=\s*[\"']([\w.:-]{1,40})", re.IGNORECASE)
 _MARKUP = re.compile(rb"<(script|style)\b.{0,8192}?</\1|<[^<>]*>", re.DOTALL | re.IGNORECASE)
@@ -116,7 +118,7 @@ def _contradicted(body: bytes, named: str) -> bool:
     if named not in {"cp1252", "cp1254"}:
         return False
     high = len(_HIGH.findall(sample))
-    return high * 2 > len(_ASCII_LETTER.findall(sample))
+    return high > _FEW and high * 2 > len(_ASCII_LETTER.findall(sample))
 
 
 def _detected(body: bytes) -> str:

@@ -50,7 +50,7 @@ def read_pdf(body: bytes, url: str | None = None, *, seconds: float = MOST_SECON
     Returns:
         The text of all pages, as `text` and as `markdown`; a blank line stands between pages. Or
         a reason: `ENCRYPTED`, `DAMAGED`, `NO_TEXT` (a scan), `EMPTY` (no bytes), `TOO_LARGE`
-        (over 50 MB, 2,000 pages, 20 million characters, the time, or 2 GiB of memory).
+        (over 50 MB, 2,000 pages, 20 million characters, the time, or 1 GiB of memory).
 
     Raises:
         MissingExtraError: the extra `pages` is not installed.

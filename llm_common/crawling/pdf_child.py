@@ -15,7 +15,7 @@ from typing import Any
 
 MOST_PAGES = 2000
 MOST_CHARACTERS = 20_000_000
-MOST_MEMORY = 2 * 1024**3
+MOST_MEMORY = 1024**3
 """Bytes of address space, where the system has such a limit."""
 
 PASSWORD_ERRORS = frozenset((4, 5))
