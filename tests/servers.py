@@ -115,7 +115,7 @@ def embedded() -> Iterator[Server]:
 @contextmanager
 def _stopped_with_us(data: Path) -> Iterator[None]:
     """Stop a server even if this process is killed: a shell waits for the end of its input."""
-    script = 'cat >/dev/null; kill -INT "$(head -n 1 "$0")" 2>/dev/null'
+    script = 'cat >/dev/null; kill -INT "$(head -n 1 "$0" 2>/dev/null)" 2>/dev/null'
     guard = subprocess.Popen(
         ["sh", "-c", script, data / "postmaster.pid"], stdin=subprocess.PIPE, start_new_session=True
     )

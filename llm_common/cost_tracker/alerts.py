@@ -17,7 +17,7 @@ from html import escape
 from typing import Any
 
 from .. import outbox
-from ..database import Database, schema_of
+from ..database import Database
 from ..errors import ConfigurationError, DatabaseError
 from ..outbox import Channel, Delivery, Message
 from ..telemetry import event
@@ -27,7 +27,6 @@ from .process import ledger_for
 STANDARD = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
 """Parts of a limit at which there is always an alert."""
 LOOK_EVERY_S = 5.0
-SINCE_SCHEMA = 2
 
 Rule = tuple[str, str, str, str, Decimal]
 """Project, scope, scope id, window and threshold."""
@@ -98,8 +97,6 @@ class AlertLoop:
     async def _is_done(self, db: Database, projects: Set[str]) -> bool:
         """Deliver, and tell whether nothing is left to look for."""
         try:
-            if await schema_of(db) < SINCE_SCHEMA:
-                return True
             await self._register(db)
             return not (await deliver_alerts(db, projects)).waiting
         except ConfigurationError as error:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from ..database import Database, schema_of
+from ..database import Database
 from ..errors import DatabaseError, DatabaseUnavailableError, SchemaError, SpoolError
 from .leases import EVERYTHING, USABLE_S, Attempt, Key, Lease, Leases, boot_clock, floor_nano
 from .models import Limit, unsent
@@ -28,8 +28,6 @@ PATIENCE_S = 1.0
 POLL_S = 0.1
 HOLD_MARGIN_S = 60.0
 """How long a hold or a lease outlives its calls' deadline before it is charged as estimated."""
-LEASES_SINCE = 2
-"""The schema that knows leases and intents; with the one before every call has its own hold."""
 PER_CALL = {"user"}
 """Scopes of which there are too many for a lease each."""
 
@@ -241,7 +239,7 @@ class Grants:
         said = self._leases.statements(self._book.instance, key[0])
         payload: Row = {"requests": [ask.payload() for ask in asks], "leases": said}
         asked = boot_clock()
-        wanted = await self._wanted(db, asks, asked, longest_s)
+        wanted = self._wanted(asks, asked, longest_s)
         if wanted is not None:
             payload["lease"] = wanted
         try:
@@ -268,17 +266,13 @@ class Grants:
                     result["used"] = answer["lease"]["used"]
         return answer["results"]
 
-    async def _wanted(
-        self, db: Database, asks: Sequence[Ask], now: float, longest_s: float
-    ) -> Row | None:
+    def _wanted(self, asks: Sequence[Ask], now: float, longest_s: float) -> Row | None:
         """Describe the lease to ask for; None if there can be none, or if none is worth it."""
         project, limits = asks[0].key
         bounds = [ask.bound_nano or 0 for ask in asks]
         wish = self._leases.wish(asks[0].key, bounds, now)
         floor = floor_nano(bounds)
         if any(limit.scope in PER_CALL for limit in limits) or wish < floor:
-            return None
-        if await schema_of(db) < LEASES_SINCE:
             return None
         lease_id = str(uuid4())
         try:
@@ -299,11 +293,7 @@ class Grants:
         limited = [ask for ask in asks if ask.limits]
         free = [ask.row for ask in asks if not ask.limits]
         payload = {"requests": [ask.payload() for ask in limited], "rows": free}
-        if await schema_of(db) >= LEASES_SINCE:
-            results = (await db.call("llm_intend", payload))["results"]
-        else:
-            results = await _intend_in_two(db, payload)
-        results = iter(results)
+        results = iter((await db.call("llm_intend", payload))["results"])
         return [next(results) if ask.limits else {"granted": True} for ask in asks]
 
 
@@ -311,20 +301,6 @@ def _may_be_of_one(error: BaseException) -> bool:
     """Tell whether one call of a group may be to blame for an error."""
     everybodys = DatabaseUnavailableError | SchemaError
     return isinstance(error, DatabaseError) and not isinstance(error, everybodys)
-
-
-async def _intend_in_two(db: Database, payload: dict[str, list[Row]]) -> list[Answer]:
-    """Do what `llm_intend` does on the schema before it."""
-    results: list[Answer] = []
-    if payload["requests"]:
-        results = (await db.call("llm_reserve", {"requests": payload["requests"]}))["results"]
-    granted = [
-        {**asked["row"], "accounted_on": r["accounted_on"], "timestamp": r["reserved_at"]}
-        for asked, r in zip(payload["requests"], results, strict=True)
-        if r["granted"]
-    ]
-    await db.call("llm_settle", {"rows": payload["rows"] + granted})
-    return results
 
 
 def _granted(answer: Answer, key: Key, asked: float, longest_s: float) -> Lease:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -11,11 +10,10 @@ from decimal import Decimal
 from typing import Any, Literal, Unpack, get_args
 
 from .. import settings
-from ..database import Database, connect, schema_of
+from ..database import Database, connect
 from ..errors import BudgetExceededError, InvalidInputError, SpoolError, UnknownPriceError
-from ..telemetry import event
 from ..types import Aliases
-from .alerts import SINCE_SCHEMA, alerts_for
+from .alerts import alerts_for
 from .grants import Ask
 from .leases import boot_clock
 from .ledger import Ledger
@@ -86,7 +84,6 @@ class CostTracker:
         self.db: Database = connect(db, **aliases)
         self._project = project
         self._alert_threshold = Decimal(str(alert_threshold))
-        self._alerted: set[tuple[str, ...]] = set()
         self._own_calls: deque[tuple[str, int | None, Decimal | None]] = deque(
             maxlen=REMEMBERED_CALLS
         )
@@ -238,8 +235,6 @@ class CostTracker:
         answer = await ledger.grants.take(self.db, ask, commit=not self._on_disk)
         if not answer["granted"]:
             raise _exceeded(answer, intent)
-        if await schema_of(self.db) < SINCE_SCHEMA:
-            self._alert(answer.get("used", []))
         granted = {
             "timestamp": answer.get("reserved_at"),
             "accounted_on": answer.get("accounted_on"),
@@ -258,17 +253,6 @@ class CostTracker:
                 refused = {**row, **unsent("error", "SpoolError")}
                 await self.db.call("llm_settle", {"rows": [refused]})
             raise
-
-    def _alert(self, used: list[dict[str, Any]]) -> None:
-        """Log past the threshold, where the schema has no outbox."""
-        for limit in used:
-            key = tuple(str(limit[k]) for k in ("scope", "scope_id", "window", "window_start"))
-            part = Decimal(limit["used_usd"]) / (Decimal(limit["limit_usd"]) or 1)
-            if part >= self._alert_threshold and key not in self._alerted:
-                self._alerted.add(key)
-                event(
-                    "budget.alert", level=logging.WARNING, limit=":".join(key), used=f"{part:.0%}"
-                )
 
     def _is_own(self, metrics: CostMetrics) -> bool:
         return any(

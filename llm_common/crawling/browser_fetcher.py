@@ -130,13 +130,16 @@ class BrowserFetcher:
             await self._proxy[0].aclose()
             self._proxy = None
 
+    async def browser(self) -> Chromium:
+        """Return the browser in use; start one if there is none, or if it is to be replaced."""
+        if self._browser is None or self._browser.retired:
+            self._browser = await self._start()
+        return self._browser
+
     async def _take(self) -> Chromium:
-        """Return a browser with room for one more page; start one if there is none."""
+        """Return a browser with room for one more page."""
         async with self._starting:
-            browser = self._browser
-            if browser is None or browser.retired:
-                browser = await self._start()
-                self._browser = browser
+            browser = await self.browser()
             browser.served += 1
             browser.busy += 1
             browser.retired = browser.served >= self._limits.pages_per_browser

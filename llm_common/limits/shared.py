@@ -16,7 +16,7 @@ from typing import Any
 from uuid import uuid4
 from weakref import WeakKeyDictionary
 
-from ..database import Database, schema_of
+from ..database import Database
 from ..errors import LLMCommonError
 from ..telemetry import event
 from ..types import Lane, RateLimits
@@ -24,8 +24,6 @@ from .gate import Gate
 from .meter import Lease, Meter
 from .window import Booking
 
-SCHEMA = 2
-"""The first schema that has what this needs."""
 READ_S = 1.0
 """Cooldowns are read at most this often."""
 STALE_S = 2.0
@@ -164,9 +162,6 @@ class Shared:
         if time.monotonic() < self._away_until:
             return None
         try:
-            if await schema_of(db) < SCHEMA:
-                self._away_until = time.monotonic() + AWAY_S
-                return None
             own = {"project": self.project, "instance": self._gate.instance}
             answer: dict[str, Any] = await db.call(function, {**own, **payload})
         except LLMCommonError as error:

@@ -12,8 +12,6 @@ from supabase import create_client
 from llm_common import LLMClient, admin
 from llm_common.cost_tracker import CostTracker
 from llm_common.database import Database
-from llm_common.database.migrations import down
-from llm_common.errors import SchemaError
 from llm_common.prompts import Prompt
 from llm_common.testing import ProviderServer
 from tests.cli.command import Command
@@ -138,17 +136,6 @@ async def test_the_library_s_own_calls_are_compared(
     found = await admin.compare_prompt_versions(db, today, today, "greet", project="test")
     assert [(row.version, row.calls, row.ok_share) for row in found] == [("1", 1, 1), ("2", 1, 1)]
     assert sum(row.total_cost for row in found) == fake.invoice.total_usd
-
-
-async def test_the_schema_before_has_no_such_comparison(url: str, db: Database) -> None:
-    await down(url, to="20261121000400")
-    assert await admin.compare_models(db, FIRST, LAST)
-    for asked in (
-        admin.compare_prompt_versions(db, FIRST, LAST),
-        admin.alerts(db, "p"),
-    ):
-        with pytest.raises(SchemaError, match="migrate up"):
-            await asked
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from llm_common import admin
 from llm_common.admin import BilledDay, Difference
 from llm_common.cost_tracker import CostTracker, Intent, Outcome
 from llm_common.database import Database
-from llm_common.database.migrations import down
-from llm_common.errors import InvalidInputError, SchemaError
+from llm_common.errors import InvalidInputError
 from tests.admin.bills import Bills
 from tests.cli.command import Command
 from tests.servers import execute, fetch
@@ -319,12 +318,6 @@ async def test_reconciling_changes_nothing(
     before = fetch(database_url, state)
     await differences(db)
     assert fetch(database_url, state) == before
-
-
-async def test_the_schema_before_can_not_be_reconciled(db: Database, database_url: str) -> None:
-    await down(database_url, to="20261121000400")
-    with pytest.raises(SchemaError, match="migrate up"):
-        await differences(db)
 
 
 @pytest.fixture

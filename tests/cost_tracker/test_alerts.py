@@ -17,7 +17,6 @@ import pytest
 from llm_common.cost_tracker import CostTracker, Intent, Outcome
 from llm_common.cost_tracker.alerts import AlertLoop, alert_json, alert_text, alerts_for
 from llm_common.database import Database
-from llm_common.database.migrations import down
 from llm_common.errors import BudgetExceededError, DatabaseUnavailableError
 from llm_common.outbox import Message
 from llm_common.types import Usage
@@ -396,18 +395,6 @@ async def test_a_program_that_just_ends_delivers_first(
     ends = KILLED.replace("await asyncio.sleep(60)", "return")
     assert await children.run(ends, DATABASE_URL=database_url) == "spent"
     assert [b["threshold"] for b in receiver.bodies] == ["0.5"]
-
-
-async def test_the_schema_before_logs_as_it_did(
-    database_url: str, db: Database, caplog: pytest.LogCaptureFixture
-) -> None:
-    await down(database_url, to="20261121000400")
-    tracker = CostTracker(db, daily_budget_usd="0.05", alert_threshold=0.5)
-    for _ in range(5):
-        await spend(tracker, "1")
-    alerts = [r for r in caplog.records if "budget.alert" in r.getMessage()]
-    assert len(alerts) == 1
-    assert "used=60%" in alerts[0].getMessage()
 
 
 ALERT = {

@@ -16,7 +16,7 @@ from supabase import acreate_client
 from llm_common import CostTracker
 from llm_common.cost_tracker import Hold, Intent, Outcome
 from llm_common.cost_tracker.process import ledger_for
-from llm_common.database import Database, connect, migrations
+from llm_common.database import Database
 from llm_common.errors import BudgetExceededError, DatabaseError, DatabaseUnavailableError
 from tests import servers
 from tests.postgrest import SupabaseLite
@@ -378,34 +378,6 @@ async def test_an_abandoned_stream_is_settled_after_the_end_of_its_loop(
     await asyncio.to_thread(asyncio.run, leave())
     assert await tracker.get_daily_cost() == Decimal("0.003")
     assert held(database_url) == 0
-
-
-@pytest.fixture
-async def old_url(empty_url: str) -> str:
-    """A database without this release's migrations."""
-    files = [file for file in migrations.read() if file.version < "20261121000500"]
-    await migrations.up(empty_url, migrations=files)
-    return empty_url
-
-
-@pytest.mark.parametrize("spool", ["disk", "database"])
-async def test_the_schema_before_has_no_leases(old_url: str, spool: Any) -> None:
-    tracker = CostTracker(connect(old_url), daily_budget_usd="0.25", spool=spool)
-
-    async def call() -> bool:
-        try:
-            hold = await tracker.reserve(intent())
-        except BudgetExceededError:
-            return False
-        await asyncio.sleep(0.01)
-        tracker.settle(hold, spent("1"))
-        return True
-
-    assert sum(await asyncio.gather(*(call() for _ in range(60)))) == 25
-    assert await tracker.get_daily_cost() == Decimal("0.25")
-    assert held(old_url) == 0
-    assert servers.fetch(old_url, "SELECT to_regclass('llm_leases')") == [(None,)]
-    await tracker.aclose()
 
 
 @pytest.mark.parametrize("spool", ["disk", "database"])

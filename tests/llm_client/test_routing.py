@@ -29,7 +29,7 @@ from llm_common.routing import Policy
 from llm_common.testing import Fault, ProviderServer
 from llm_common.types import Lane
 from tests import children
-from tests.servers import execute, fetch
+from tests.servers import fetch
 
 MESSAGES = [{"role": "user", "content": "Which county pays for the shelters under this bill?"}]
 Ledger = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -140,23 +140,6 @@ async def test_a_process_that_runs_already_hears_of_it(
     out, err = await asyncio.wait_for(process.communicate(b"\n"), 60)
     assert out.strip() == b"openai/gpt-4o#1", err
     assert keys(fake).count("key-two") == 1
-
-
-@pytest.mark.usefixtures("two_keys")
-async def test_with_the_schema_before_a_process_keeps_it_to_itself(
-    fake: ProviderServer, costs: CostTracker, database_url: str
-) -> None:
-    execute(
-        database_url,
-        "CREATE OR REPLACE FUNCTION llm_schema(payload jsonb) RETURNS jsonb LANGUAGE sql"
-        " IMMUTABLE AS $$ SELECT jsonb_build_object('version', 1) $$",
-    )
-    fake.script(Fault.rate_limit(30))
-    llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
-    await llm.chat(MESSAGES)
-    await llm.chat(MESSAGES)
-    assert keys(fake) == ["key-one", "key-two", "key-two"]
-    assert fetch(database_url, "SELECT count(*) FROM llm_cooldowns") == [(0,)]
 
 
 @pytest.mark.usefixtures("two_keys")

@@ -1,0 +1,5 @@
+-- Schema 3: windows of the search cache, and crawls.
+CREATE OR REPLACE FUNCTION llm_schema(payload jsonb) RETURNS jsonb
+LANGUAGE sql IMMUTABLE SET search_path FROM CURRENT AS $$
+    SELECT jsonb_build_object('version', 3)
+$$;
