@@ -129,8 +129,19 @@ async def database() -> str:
     return await peers.database()
 
 
+def forget() -> None:
+    """Empty the tables: what an earlier round has read would not be read again."""
+    import psycopg
+
+    with psycopg.connect(os.environ["BENCH_DATABASE"], autocommit=True) as connection:
+        connection.execute(
+            "TRUNCATE llm_crawls, llm_crawl_urls, llm_page_bodies, llm_page_contents"
+        )
+
+
 def measure(name: str, url: str, pages: int) -> dict[str, float]:
     """Run one crawler in a process of its own."""
+    forget()
     command = [sys.executable, __file__, "--measure", name, "--url", url, "--pages", str(pages)]
     run = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(run.stdout.splitlines()[-1])

@@ -176,6 +176,8 @@ def test_a_command_exists_with_its_options(page: str, line: str) -> None:
     words = shlex.split(re.sub(r"(\w+)(?: \| \w+)+", r"\1", line))[1:]
     while words and (below := getattr(command, "commands", {}).get(words[0])):
         command, words = below, words[1:]
+    if words and (default := getattr(command, "default", None)):
+        command = command.commands[default]
     known = {name for p in command.params for name in (*p.opts, *p.secondary_opts)} | {"--help"}
     assert {word for word in words if word.startswith("-")} <= known
     names_another = bool(words) and not words[0].startswith("-")

@@ -64,12 +64,18 @@ _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
 
 
 class SiteGroup(TyperGroup):
-    """A group whose first word may be left out: ``crawl URL`` is ``crawl site URL``."""
+    """A group whose first word may be left out: ``crawl URL`` is ``crawl site URL``.
+
+    Attributes:
+        default: the command that is meant where none is named.
+    """
+
+    default = DEFAULT
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the word in where no command is named."""
         if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = [DEFAULT, *args]
+            args = [self.default, *args]
         return super().parse_args(ctx, args)
 
 
@@ -148,7 +154,9 @@ def _refuse_changes(job: Job, crawl_id: str) -> None:
     defaults = CrawlConfig().model_dump()
     changed = any(value != defaults[name] for name, value in job.config.items())
     if job.url is not None or changed:
-        raise InvalidInputError("--resume goes on as the crawl began: only --max-pages may change")
+        raise InvalidInputError(
+            "--resume goes on as the crawl began: of URL and options only --max-pages may change"
+        )
 
 
 def _opened(job: Job, config: CrawlConfig, fetchers: Any, where: Any) -> Any:

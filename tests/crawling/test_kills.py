@@ -10,7 +10,7 @@ from tests.servers import fetch
 
 from .site import big_site
 
-NUMBER = 400
+NUMBER = 2_000
 KILLS = 10
 
 CRAWLER = """
@@ -49,7 +49,7 @@ async def test_ten_kills_lose_nothing_and_repeat_nothing(database_url: str) -> N
             return url.removeprefix(site.url)
 
         for _ in range(KILLS):
-            point = site.asked.total() + chance.randint(1, 40)
+            point = site.asked.total() + chance.randint(1, 150)
             async with children.killed(CRAWLER, **environment):
                 await children.until(lambda point=point: site.asked.total() >= point)
             kept = {path(url): site.asked[path(url)] for (url,) in fetch(database_url, done)}
