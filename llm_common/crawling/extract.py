@@ -29,7 +29,7 @@ def extract(html: bytes | str, url: str | None = None) -> PageContent:
 
     Returns:
         The page. Its `reason` is `EMPTY` where it says nothing, `UNSUPPORTED_TYPE` for binary
-        bytes, `TOO_LARGE` above 10 MB (bytes, or characters of a string).
+        bytes, `TOO_LARGE` above 10 MB, as it came or in UTF-8.
     """
     if len(html) > MOST_BYTES:
         return PageContent(url=url, reason=Reason.TOO_LARGE)
@@ -37,6 +37,8 @@ def extract(html: bytes | str, url: str | None = None) -> PageContent:
         if is_binary(html):
             return PageContent(url=url, reason=Reason.UNSUPPORTED_TYPE)
         html = decode(html)
+    if len(html) * 4 > MOST_BYTES and len(html.encode("utf-8", "replace")) > MOST_BYTES:
+        return PageContent(url=url, reason=Reason.TOO_LARGE)
     root = parse(html)
     if root is None:
         return PageContent(url=url, reason=Reason.EMPTY)

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
 from .extra import require
-from .tree import name_of, words_of
+from .tree import folded, name_of, words_of
 
 _BLOCK_NAMES = (
     "address article aside blockquote body br button caption center dd details dialog dir div dl "
@@ -24,6 +25,7 @@ _BLOCK_NAMES = (
 _BLOCKS = frozenset(_BLOCK_NAMES.split())
 _CELLS = frozenset(("td", "th"))
 _UNSEEN = frozenset(("script", "style", "template", "head", "svg"))
+_FIRST_PIECES, _FIRST_CHARACTERS = 20, 2000
 _SPOKEN = ("alt", "title", "placeholder", "value", "aria-label")
 _FACT = re.compile(r"[^\s@]@[^\s@]+\.\w|(?:\d[\s().+/-]{0,3}){7}")
 _PHONE_LINK = re.compile(r"(tel|callto|sms|fax):(?://)?([^?;]*)", re.IGNORECASE)
@@ -73,8 +75,13 @@ def _opening(element: Any, name: str) -> Iterator[str]:
         yield f" {unprotected(code)} "
     for attribute in _SPOKEN:
         said = element.get(attribute)
-        if said and _FACT.search(said) and said not in words_of(element):
+        if said and _FACT.search(said) and said not in _beginning(element):
             yield f" {_spaced(said)} "
+
+
+def _beginning(element: Any) -> str:
+    """Return the first words of an element; enough, for what repeats an attribute is short."""
+    return folded("".join(islice(element.itertext(), _FIRST_PIECES))[:_FIRST_CHARACTERS])
 
 
 def _closing(element: Any, name: str) -> Iterator[str]:

@@ -187,8 +187,9 @@ def test_markdown_is_pruned_and_has_structure() -> None:
         (random.Random(7).randbytes(5000), Reason.UNSUPPORTED_TYPE),
         (b"%PDF-1.4 ...", Reason.UNSUPPORTED_TYPE),
         (b"<p>" + b"x" * MOST_BYTES, Reason.TOO_LARGE),
+        ("<p>" + "ж" * (MOST_BYTES // 2), Reason.TOO_LARGE),
     ],
-    ids=["nothing", "blank", "unseen", "nul", "random", "pdf", "large"],
+    ids=["nothing", "blank", "unseen", "nul", "random", "pdf", "large", "large in UTF-8"],
 )
 def test_pages_without_text(html: bytes | str, reason: Reason) -> None:
     assert extract(html, URL) == PageContent(url=URL, reason=reason)
