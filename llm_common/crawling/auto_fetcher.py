@@ -11,17 +11,21 @@ from ..errors import ConfigurationError, MissingExtraError
 from ..telemetry import event
 from .addresses import Guard
 from .browser_fetcher import BrowserFetcher
+from .charset import decode
 from .extra import require
 from .http_fetcher import USER_AGENT, HttpFetcher
 from .models import MOST_REDIRECTS, Fetched, Fetcher, Reason
+from .tree import folded, name_of, parse
 
 FETCHERS = ("auto", "http", "browser")
 
+LOOKED_AT = 256 * 1024
+"""Bytes of a page in which the evidence is looked for."""
 LITTLE_TEXT = 200
 """Characters of visible text below which a page with scripts is taken for their empty shell."""
 
 _HTML = ("", "text/html", "application/xhtml+xml")
-_UNSEEN = "script, style, noscript, template, head"
+_UNSEEN = frozenset({"script", "style", "noscript", "template", "head"})
 _ASKS_FOR_SCRIPTS = re.compile(
     rb"enable javascript|requires javascript|javascript is (disabled|required)", re.IGNORECASE
 )
@@ -127,9 +131,18 @@ def fetcher_named(
 
 def _visible(body: bytes) -> tuple[int, bool]:
     """Return how many characters a reader sees, and whether there are scripts."""
-    tree = require("selectolax.lexbor").LexborHTMLParser(body)
-    scripts = tree.css_first("script") is not None
-    for node in tree.css(_UNSEEN):
-        node.decompose()
-    text = tree.body.text(separator=" ", strip=True) if tree.body else ""
-    return len(text), scripts
+    root = parse(decode(body[:LOOKED_AT]))
+    if root is None:
+        return 0, False
+    length, scripts = 0, False
+    walk = require("lxml.etree").iterwalk(root, events=("start", "end"))
+    for moment, element in walk:
+        name = name_of(element)
+        scripts |= name == "script"
+        if moment == "start" and name in _UNSEEN:
+            walk.skip_subtree()
+        elif name not in _UNSEEN:
+            length += len(folded(element.text if moment == "start" else element.tail))
+        elif moment == "end":
+            length += len(folded(element.tail))
+    return length, scripts

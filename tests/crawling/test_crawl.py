@@ -49,8 +49,8 @@ async def fetcher() -> AsyncIterator[HttpFetcher]:
 
 
 @pytest.fixture
-async def site() -> AsyncIterator[BigSite]:
-    async with big_site(NUMBER) as running:
+async def site(request: pytest.FixtureRequest) -> AsyncIterator[BigSite]:
+    async with big_site(getattr(request, "param", NUMBER)) as running:
         yield running
 
 
@@ -74,6 +74,7 @@ def paths(site: BigSite, pages: list[CrawledPage], *reasons: Reason) -> list[str
     return [p.url.removeprefix(site.url) for p in pages if p.reason in reasons]
 
 
+@pytest.mark.parametrize("site", [NUMBER, 2_000], indirect=True)
 async def test_every_page_once_and_nothing_else(crawling, site: BigSite, database_url: str) -> None:
     async with crawling(f"{site.url}/", config()) as going:
         pages = await all_of(going)
