@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: install demo test test-hosts fire lint docs help bench lock clean
+.PHONY: install demo test test-hosts fire lint docs help bench bench-calls bench-web lock clean
 
 # uv itself comes from the package index, pinned with its hash.
 $(UV): requirements-uv.lock
@@ -48,10 +48,18 @@ docs: $(VENV)/.all  ## the documentation as a site, in site/
 help: $(VENV)/.all  ## write the commands' help texts into docs/cli.md
 	$(BIN)/python scripts/cli_help.py
 
-bench: $(VENV)/.all  ## import time, calls beside the peers, 1,000 streams, 100,000 calls (about ten minutes)
+bench: bench-calls bench-web  ## everything that is measured beside the peers (about 25 minutes)
+
+bench-calls: $(VENV)/.all  ## import time, calls beside the peers, 1,000 streams, 100,000 calls (about ten minutes)
 	$(BIN)/python scripts/import_time.py
 	$(BIN)/python scripts/peers.py
 	$(BIN)/python scripts/endurance.py
+
+bench-web: $(VENV)/.all  ## searches from the cache, extraction, crawls, 2,000 pages by browser (about 15 minutes)
+	$(BIN)/python scripts/extract_bench.py
+	$(BIN)/python scripts/search_bench.py
+	$(BIN)/python scripts/crawl_bench.py
+	$(BIN)/python scripts/browser_bench.py
 
 lock: $(UV)  ## resolve again, with hashes and without an index address
 	sh scripts/lock.sh $(UV)

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import re
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urldefrag, urlsplit
@@ -21,11 +22,11 @@ from .http_fetcher import MOST_BYTES, TIMEOUT_S, USER_AGENT, reason_of_status
 from .litellm_check import refuse_overwritten
 from .models import MOST_REDIRECTS, Fetched, Reason
 
-PAGES_PER_BROWSER = 100
+PAGES_PER_BROWSER = 200
 """After so many a browser is replaced: its memory grows with every page."""
 MOST_MEMORY = 2 * 1024**3
-"""Resident bytes at which a browser is replaced sooner."""
-_LOOKED_AT_EVERY = 10
+"""Bytes at which a browser is replaced sooner."""
+_LOOKED_AT_EVERY = 20
 _TRAFFIC_FACTOR = 5
 """A connection may bring so many times the bytes of a page, before it is cut."""
 _SHOWN = ("", "text/html", "application/xhtml+xml", "text/plain", "text/xml", "application/xml")
@@ -61,7 +62,7 @@ class BrowserLimits:
         pages_at_once: pages that are open together.
         timeout_s: for one page.
         most_bytes: of the page's HTML, once its scripts have run.
-        pages_per_browser, most_memory: when the browser is replaced; bytes of resident memory.
+        pages_per_browser, most_memory: when the browser is replaced; bytes, of all its processes.
     """
 
     pages_at_once: int = 8
@@ -122,10 +123,10 @@ class BrowserFetcher:
 
     async def aclose(self) -> None:
         """Close the browser and its proxy."""
+        await asyncio.gather(*self._closing)
         if self._browser is not None:
             await self._browser.close()
             self._browser = None
-        await asyncio.gather(*self._closing)
         if self._proxy is not None:
             await self._proxy[0].aclose()
             self._proxy = None
@@ -160,12 +161,17 @@ class BrowserFetcher:
             browser.retired |= memory > self._limits.most_memory
         browser.retired |= not browser.is_alive()
         browser.busy -= 1
+        for tab in browser.idle_tabs():
+            self._spawn(browser.empty_tab(tab))
         if browser.retired and browser.busy == 0:
             if self._browser is browser:
                 self._browser = None
-            closing = asyncio.create_task(browser.close())
-            self._closing.add(closing)
-            closing.add_done_callback(self._closing.discard)
+            self._spawn(browser.close())
+
+    def _spawn(self, closing: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(closing)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
 
     async def _show(self, browser: Chromium, url: str, hops: int) -> Fetched:
         crawl4ai = require("crawl4ai", "crawl")
@@ -173,14 +179,22 @@ class BrowserFetcher:
             wait_until="domcontentloaded",
             page_timeout=int(self._limits.timeout_s * 1000),
             wait_for_images=False,
+            delay_before_return_html=0,
             verbose=False,
+            session_id=(tab := browser.take_tab()),
             shared_data={},
         )
+        seen: dict[str, Any] = wanted.shared_data
         try:
             shown = await browser.strategy.crawl(url, config=wanted)
-        except Exception as error:  # noqa: BLE001 - a RuntimeError with Playwright's words
-            return self._failed(url, self._reason_of(url, error), wanted.shared_data.get("answer"))
-        return self._outcome(url, hops, wanted.shared_data.get("answer"), shown.html)
+        except BaseException as error:
+            self._spawn(browser.drop_tab(tab))
+            if not isinstance(error, Exception):
+                raise
+            return self._failed(url, self._reason_of(url, error), seen.get("answer"))
+        seen["forget"]()
+        browser.keep_tab(tab)
+        return self._outcome(url, hops, seen.get("answer"), shown.html)
 
     def _outcome(self, url: str, hops: int, answer: Any, html: str) -> Fetched:
         if answer is None:

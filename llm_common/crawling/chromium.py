@@ -7,7 +7,9 @@ import contextlib
 import logging
 import os
 import shutil
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -19,6 +21,9 @@ EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-s
 """Names of a browser that the system brings; without one, Playwright's own is used."""
 
 _CLOSE_S = 5.0
+_IDLE_S = 1.0
+_EMPTY = float("inf")
+"""Of a free tab that shows nothing: there is nothing more to stop."""
 _SETTLE_MS = 2_000
 _SETTLED = """async (most) => {
     const until = performance.now() + most;
@@ -47,15 +52,56 @@ class Chromium:
     Attributes:
         strategy: crawl4ai's, which opens and closes the pages.
         mark: in the command line of the browser's process, and of no other.
+        driver: the process between Playwright and the browser.
         served: pages so far; `busy` of them at this moment.
         retired: takes no further page.
+        tabs: those that are free, and since when.
     """
 
     strategy: Any
     mark: str
+    driver: Any
     served: int = 0
     busy: int = 0
     retired: bool = False
+    tabs: dict[str, float] = field(default_factory=dict[str, float])
+
+    def take_tab(self) -> str:
+        """Return the tab that was free for the shortest time, or the name of a new one."""
+        return self.tabs.popitem()[0] if self.tabs else uuid4().hex
+
+    def keep_tab(self, tab: str) -> None:
+        """Let the next page have a tab: it shows one sooner than a new tab does."""
+        self.tabs[tab] = time.monotonic()
+
+    def idle_tabs(self) -> list[str]:
+        """Take the tabs that nobody wanted for a while; without a page in work, all of them."""
+        since = time.monotonic() - (_IDLE_S if self.busy else 0)
+        idle = [tab for tab, kept_at in self.tabs.items() if kept_at <= since]
+        for tab in idle:
+            del self.tabs[tab]
+        return idle
+
+    async def empty_tab(self, tab: str) -> None:
+        """Show nothing in a tab, so that the scripts of its last page run no longer."""
+        if not self.is_alive():
+            return
+        _context, page, _since = self.strategy.browser_manager.sessions[tab]
+        try:
+            await page.goto("about:blank", timeout=_CLOSE_S * 1000)
+        except Exception as error:  # noqa: BLE001 - Playwright's own, of a page that hangs or is gone
+            event("browser.tab_lost", level=logging.DEBUG, error=type(error).__name__)
+            self.retired = True
+        else:
+            self.tabs = {tab: _EMPTY, **self.tabs}
+
+    async def drop_tab(self, tab: str) -> None:
+        """Close a tab that failed; one that does not answer goes with its browser."""
+        try:
+            await asyncio.wait_for(self.strategy.kill_session(tab), _CLOSE_S)
+        except Exception as error:  # noqa: BLE001 - Playwright's own, of a page that hangs or is gone
+            event("browser.tab_lost", level=logging.DEBUG, error=type(error).__name__)
+            self.retired = True
 
     def is_alive(self) -> bool:
         """Tell whether the browser still answers to us."""
@@ -63,17 +109,20 @@ class Chromium:
         return browser is not None and browser.is_connected()
 
     def memory_bytes(self) -> int:
-        """Return the resident memory of the browser's processes; what they share counts in each."""
+        """Return the memory of the browser's processes; what they share is split among them."""
         return sum(_memory(process) for process in self._processes())
 
     async def close(self) -> None:
-        """Close the browser; what is left of it after five seconds is killed by its pid."""
-        try:
-            await asyncio.wait_for(self.strategy.close(), _CLOSE_S)
-        except Exception as error:  # noqa: BLE001 - a browser that can't be closed is killed
-            event("browser.killed", level=logging.WARNING, error=type(error).__name__)
-        finally:
-            self.kill()
+        """Close the browser and its driver; what is left after five seconds each is killed."""
+        manager = self.strategy.browser_manager
+        for closing in (manager.browser.close, manager.playwright.stop):
+            try:
+                await asyncio.wait_for(closing(), _CLOSE_S)
+            except Exception as error:  # noqa: BLE001 - Playwright's own; what can't be closed is killed
+                event("browser.killed", level=logging.WARNING, error=type(error).__name__)
+            finally:
+                self.kill()
+        self.kill_driver()
 
     def kill(self) -> None:
         """Kill the processes of this browser, and only those."""
@@ -81,6 +130,12 @@ class Chromium:
         for process in self._processes():
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
+
+    def kill_driver(self) -> None:
+        """Kill the process through which Playwright spoke to the browser."""
+        psutil = require("psutil", "crawl")
+        with contextlib.suppress(psutil.NoSuchProcess):
+            self.driver.kill()
 
     def _processes(self) -> list[Any]:
         psutil = require("psutil", "crawl")
@@ -116,6 +171,9 @@ async def start(proxy: str, user_agent: str) -> Chromium:
             # Nothing leaves beside the proxy.
             "--force-webrtc-ip-handling-policy=disable_non_proxied_udp",
             "--disable-background-networking",
+            # Nobody looks at them.
+            "--blink-settings=imagesEnabled=false",
+            "--disable-remote-fonts",
         ],
     )
 
@@ -134,7 +192,7 @@ async def start(proxy: str, user_agent: str) -> Chromium:
     strategy.set_hook("before_goto", _keep_answer)
     strategy.set_hook("before_retrieve_html", _settle)
     await strategy.start()
-    return Chromium(strategy, mark)
+    return Chromium(strategy, mark, _driver(mark))
 
 
 async def _keep_answer(page: Any, **more: Any) -> Any:
@@ -146,6 +204,7 @@ async def _keep_answer(page: Any, **more: Any) -> Any:
             shared["answer"] = answer
 
     page.on("response", keep)
+    shared["forget"] = partial(page.remove_listener, "response", keep)
     return page
 
 
@@ -154,9 +213,22 @@ async def _settle(page: Any, **_more: Any) -> Any:
     return page
 
 
+def _driver(mark: str) -> Any:
+    """Return the process that started the browser with this mark."""
+    psutil = require("psutil", "crawl")
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            driver = process.parent()
+            if mark in process.cmdline() and driver is not None and driver.pid != os.getpid():
+                return driver
+    raise RuntimeError("the browser ended as soon as it was started")
+
+
 def _memory(process: Any) -> int:
     psutil = require("psutil", "crawl")
     try:
-        return int(process.memory_info().rss)
+        full = process.memory_full_info()
     except psutil.Error:
         return 0
+    # Linux alone tells a proportional share; elsewhere what a process has for itself.
+    return int(getattr(full, "pss", full.uss))
