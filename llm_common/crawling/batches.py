@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 MOST_AT_ONCE = 50
+GATHER_S = 0.005
+"""What the first question waits for others."""
 
 Q = TypeVar("Q")
 A = TypeVar("A")
@@ -42,6 +44,7 @@ class Batches(Generic[Q, A]):
     async def _work(self) -> None:
         try:
             while self._waiting:
+                await asyncio.sleep(GATHER_S)
                 number = min(len(self._waiting), MOST_AT_ONCE)
                 await self._answer([self._waiting.popleft() for _ in range(number)])
         finally:

@@ -158,8 +158,10 @@ async def _started(page_seconds: float) -> Process:
 
 async def _end(process: Process) -> None:
     assert process.stdin
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    # The number of one that has been waited for may be another's by now.
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
     process.stdin.close()
     await process.wait()
 

@@ -26,7 +26,7 @@ from .store import CrawlStore
 from .urls import normalize_url, origin_of
 
 HEARTBEAT_S = 60.0
-GATHER_S = 0.003
+GATHER_S = 0.008
 """What a turn waits for more to end once something has: a turn costs two calls of the database,
 however many pages it has.
 """
