@@ -5,8 +5,8 @@ from __future__ import annotations
 from .config import CrawlConfig
 from .crawl import CrawlSummary, crawl, resume, stored_pages, summary_of
 from .extract import extract
+from .extractor import Extractor
 from .models import Fault, Fetched, Fetcher, Link, PageContent, Reason, fault_of
-from .page_cache import Extractor
 from .pdf import read_pdf
 from .reading import read_page
 from .turns import Crawl, CrawledPage

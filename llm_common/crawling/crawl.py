@@ -14,10 +14,11 @@ from ..database import Database, connect
 from ..errors import InvalidInputError
 from ..types import Where
 from .config import CrawlConfig
+from .extractor import EXTRACTOR, Extractor, Page
 from .frontier import Entry, Frontier
 from .http_fetcher import HttpFetcher
 from .models import Fetcher, Reason
-from .page_cache import EXTRACTOR, PAGES_AT_ONCE, Extractor, Page, PageCache
+from .page_cache import PAGES_AT_ONCE, PageCache
 from .scope import scope_of
 from .store import CrawlStore, find_crawls, open_crawl, stored_entries
 from .turns import Crawl, CrawledPage, crawled
@@ -132,16 +133,19 @@ async def stored_pages(
     async with _connected(where) as (db, project):
         found = await _found(db, project, crawl_id)
         cache = PageCache(db, extractor)
-        batch: list[Entry] = []
-        async for entry in stored_entries(db, found["id"]):
-            if entry.state == "done" and entry.attempts:
-                batch.append(entry)
-            if len(batch) == PAGES_AT_ONCE:
-                for page in await _with_contents(cache, batch):
-                    yield page
-                batch.clear()
-        for page in await _with_contents(cache, batch):
-            yield page
+        try:
+            batch: list[Entry] = []
+            async for entry in stored_entries(db, found["id"]):
+                if entry.state == "done" and entry.attempts:
+                    batch.append(entry)
+                if len(batch) == PAGES_AT_ONCE:
+                    for page in await _with_contents(cache, batch):
+                        yield page
+                    batch.clear()
+            for page in await _with_contents(cache, batch):
+                yield page
+        finally:
+            await cache.aclose()
 
 
 async def _found(db: Database, project: str, crawl_id: str) -> dict[str, Any]:

@@ -77,7 +77,7 @@ def _content(root: Any, url: str | None) -> PageContent:
     return PageContent(
         url=url,
         title=title,
-        markdown=prose(root) or shown,
+        markdown=prose(root, shown) or shown,
         text=text,
         links=links(root, base),
         language=about.language_of(root, meta),

@@ -12,6 +12,12 @@ from .tree import folded, name_of, words_of
 _DROPPED = re.compile(r"[\t\n\r]")
 """What the URL standard removes from anywhere in a URL."""
 _WITH_TARGET = ("a", "area", "frame")
+_ORIGIN = re.compile(r"https?://[a-z0-9.-]+(?::[0-9]+)?(?=/|$)")
+_PLAIN = re.compile(
+    rf"({_ORIGIN.pattern})?(?!//)(?:/(?!\.)[\w.~%&=+,:@!$'()*-]*)+(?:\?[\w/.~%&=+,:@!$'()*-]+)?",
+    re.ASCII,
+)
+"""Absolute URLs and paths that joining and cutting would leave as they are."""
 _SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 
 
@@ -25,6 +31,11 @@ def base_of(root: Any, url: str | None) -> str:
 
 def absolute(base: str, href: str) -> str | None:
     """Return an http(s) URL without its fragment; None for what is no such link."""
+    if plain := _PLAIN.fullmatch(href):
+        if plain[1]:
+            return href
+        if origin := _ORIGIN.match(base):
+            return origin[0] + href
     target = _DROPPED.sub("", href).strip()
     if _SCHEME.match(target) and not target[:5].lower().startswith("http"):
         return None

@@ -40,6 +40,7 @@ class Reason(StrEnum):
     ENCRYPTED = "encrypted"
     DAMAGED = "damaged"
     NO_TEXT = "no_text"
+    TOO_COMPLEX = "too_complex"
 
     OUT_OF_SCOPE = "out_of_scope"
     TOO_DEEP = "too_deep"
@@ -148,7 +149,7 @@ class PageContent(Frozen):
 
     Attributes:
         url: where it came from, if known.
-        reason: `FETCHED`, or why there is no text: `ENCRYPTED`, `DAMAGED`, `NO_TEXT`, `EMPTY`.
+        reason: `FETCHED`, or why there is no text, such as `ENCRYPTED` or `TOO_COMPLEX`.
         markdown: the main content, pruned: for prose, and cheap for a model.
         text: all of it, with what JSON-LD, microdata, `tel:` and `mailto:` say: for contacts.
         links: in the order of the page, each URL once.

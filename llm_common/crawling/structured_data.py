@@ -138,9 +138,12 @@ def _attributes(root: Any) -> Iterator[Fact]:
 
 def lines(found: Iterable[Fact], text: str) -> list[str]:
     """Return ``name: value`` of the facts that the text does not hold yet, each once."""
+    facts = list(islice(found, MOST_READ))
+    if not facts:
+        return []
     said, words = _bare(text), set(_NOT_WORD.split(text.casefold()))
     written: dict[str, str] = {}
-    for name, value in islice(found, MOST_READ):
+    for name, value in facts:
         bare = _bare(value)
         if not bare or bare in written or len(value) > MOST_CHARACTERS or _names_file(value):
             continue

@@ -47,6 +47,8 @@ def _parse(text: str) -> tuple[Any | None, bool]:
         remove_comments=True,
         remove_pis=True,
     )
+    # One class for all elements: lxml.html's own lookup is Python, called for each.
+    parser.set_element_class_lookup(etree.ElementDefaultClassLookup(element=html.HtmlElement))
     try:
         root = html.document_fromstring(text.encode("utf-8", "replace"), parser=parser)
     except etree.ParserError:

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 
 from ..errors import DatabaseError, FencedError, InvalidInputError
 from ..telemetry import event
+from .extractor import Page
 from .frontier import Entry, Found, Frontier
 from .models import Fetched, Fetcher, PageContent, Reason
-from .page_cache import Page, PageCache, body_row, hash_of
+from .page_cache import PageCache, Row, body_row, hash_of
 from .relevance import relevance
 from .robots import RobotsCache
 from .sitemaps import read_sitemaps
@@ -25,7 +26,7 @@ from .store import CrawlStore
 from .urls import normalize_url, origin_of
 
 HEARTBEAT_S = 60.0
-GATHER_S = 0.003
+GATHER_S = 0.008
 """What a turn waits for more to end once something has: a turn costs two calls of the database,
 however many pages it has.
 """
@@ -62,9 +63,15 @@ class CrawledPage:
 
 @dataclass(frozen=True, slots=True)
 class _Visit:
+    """What came of a claimed URL, and of a page its hash, what it says, and what to store."""
+
     entry: Entry
     fetched: Fetched
     asked: bool = True
+    content: PageContent | None = None
+    content_hash: str = ""
+    body: Row | None = None
+    read: Row | None = None
 
 
 class Crawl:
@@ -153,33 +160,21 @@ class Crawl:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._cache.aclose()
         try:
             await self._store.close("completed" if self.is_complete else "stopped")
         except (DatabaseError, FencedError) as error:
             event("crawl.not_closed", level=logging.WARNING, error=type(error).__name__)
 
     async def _turn(self) -> None:
-        """Take what ended, and ask for what is next.
-
-        While one turn is written down, the next reads its pages.
-        """
+        """Take what ended, and ask for what is next."""
         visits = await self._ended()
-        pages = [_page(visit) for visit in visits if visit.fetched.reason is Reason.FETCHED]
-        contents, rows = await self._cache.read(pages) if pages else ([], [])
         await self._committed()
         now = time.time()
-        read = {page.url: content for page, content in zip(pages, contents, strict=True)}
-        hashes = {page.url: page.content_hash for page in pages}
-        nearer = [n for visit in visits for n in self._settle(visit, read, hashes, now)]
-        await self._bring_nearer(nearer, read, now)
+        nearer = [n for visit in visits for n in self._settle(visit, now)]
+        await self._bring_nearer(nearer, {v.entry.url: v.content for v in visits}, now)
         claimed = self._frontier.claim(now)
-        ended = [
-            crawled(visit.entry, read.get(visit.entry.url))
-            for visit in visits
-            if visit.entry.state == "done"
-        ]
-        bodies = [body_row(page) for page in pages]
-        self._commit = asyncio.create_task(self._record(bodies, rows, claimed, ended))
+        self._commit = asyncio.create_task(self._record(visits, claimed))
         idle = not (self._tasks or self._visits or claimed)
         if idle and self._frontier.next_at() is None:
             await self._committed()
@@ -198,8 +193,8 @@ class Crawl:
         if len(self._tasks) > 1 and any(task.done() for task in self._tasks):
             await asyncio.wait(self._tasks, timeout=GATHER_S)
         done = {task for task in self._tasks if task.done()}
+        self._visits.extend([task.result() for task in done])
         self._tasks -= done
-        self._visits.extend(task.result() for task in done)
         taken: list[_Visit] = []
         size = 0
         while self._visits and (not taken or size < TURN_BYTES):
@@ -217,15 +212,15 @@ class Crawl:
                 self._frontier.learned(entry.host, crawl_delay_s, time.time())
                 return _Visit(entry, Fetched(entry.url, entry.url, refusal), asked=False)
         self._frontier.learned(entry.host, crawl_delay_s, time.time())
-        return _Visit(entry, await self._fetcher.fetch(entry.url, hops=0))
+        fetched = await self._fetcher.fetch(entry.url, hops=0)
+        if fetched.reason is not Reason.FETCHED:
+            return _Visit(entry, fetched)
+        media_type = fetched.headers.get("content-type")
+        page = Page(entry.url, hash_of(fetched.body), fetched.body, media_type)
+        content, row = await self._cache.read(page)
+        return _Visit(entry, fetched, True, content, page.content_hash, body_row(page), row)
 
-    def _settle(
-        self,
-        visit: _Visit,
-        read: dict[str, PageContent],
-        hashes: dict[str, str],
-        now: float,
-    ) -> list[Entry]:
+    def _settle(self, visit: _Visit, now: float) -> list[Entry]:
         """Take note of a visit and of where it leads; return what became nearer by it."""
         entry, fetched = visit.entry, visit.fetched
         self._frontier.ended(entry, fetched, now, asked=visit.asked)
@@ -236,10 +231,10 @@ class Crawl:
                 return []
             nearer = self._frontier.add_redirect(entry, target, now)
             return [nearer] if nearer else []
-        content = read.get(entry.url)
+        content = visit.content
         if content is None:
             return []
-        self._frontier.add_page(entry, hashes[entry.url])
+        self._frontier.add_page(entry, visit.content_hash)
         if content.reason is not Reason.FETCHED:
             self._frontier.refuse(entry, content.reason)
         return self._offer(self._links(entry, content), now)
@@ -258,7 +253,7 @@ class Crawl:
                 yield Found(url, entry.depth + 1, first + index, entry.url, score)
 
     async def _bring_nearer(
-        self, nearer: list[Entry], read: dict[str, PageContent], now: float
+        self, nearer: list[Entry], read: dict[str, PageContent | None], now: float
     ) -> None:
         """Follow shorter ways through pages that were read before; nothing is fetched for it.
 
@@ -284,21 +279,18 @@ class Crawl:
                 )
             nearer += self._offer(self._links(entry, content), now)
 
-    async def _record(
-        self,
-        bodies: list[dict[str, str]],
-        rows: list[dict[str, str]],
-        claimed: list[Entry],
-        ended: list[CrawledPage],
-    ) -> None:
+    async def _record(self, visits: list[_Visit], claimed: list[Entry]) -> None:
         """Write a turn down; only then is what it claims asked for, and what ended told."""
         changed = self._frontier.take_changed()
+        bodies = [visit.body for visit in visits if visit.body]
+        rows = [visit.read for visit in visits if visit.read]
         now = time.monotonic()
         if changed or now - self._recorded_at >= HEARTBEAT_S:
             await self._store.record(changed, self._frontier.pages, bodies, rows)
             self._recorded_at = now
         self._tasks.update(asyncio.create_task(self._visit(entry)) for entry in claimed)
-        self._ready.extend(ended)
+        ended = [visit for visit in visits if visit.entry.state == "done"]
+        self._ready.extend(crawled(visit.entry, visit.content) for visit in ended)
 
     async def _committed(self) -> None:
         """Wait until the last turn is durable."""
@@ -310,12 +302,6 @@ class Crawl:
             return normalize_url(url, drop=self.config.drop_parameters)
         except InvalidInputError:
             return None
-
-
-def _page(visit: _Visit) -> Page:
-    fetched = visit.fetched
-    media_type = fetched.headers.get("content-type")
-    return Page(visit.entry.url, hash_of(fetched.body), fetched.body, media_type)
 
 
 def crawled(entry: Entry, content: PageContent | None) -> CrawledPage:

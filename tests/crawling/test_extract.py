@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from urllib.parse import urldefrag, urljoin
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from llm_common.crawling import Fetched, Link, PageContent, Reason, extract, read_page
 from llm_common.crawling.about import iso_date
 from llm_common.crawling.extract import MOST_BYTES
+from llm_common.crawling.links import absolute
 
 URL = "https://example.org/dir/page.html?q=1#top"
 
@@ -200,6 +202,40 @@ def test_deep_nesting_keeps_the_words(tag: str) -> None:
     page = extract(f"<body>start {f'<{tag}>' * 100_000} <p>inner</p> {f'</{tag}>' * 100_000} end")
     assert page.reason is Reason.FETCHED
     assert page.text.split() == ["start", "inner", "end"]
+
+
+_BASES = ("http://e.org/a/b", "https://e.org:8443", "http://E.org/x", "", "http://u@e.org/x")
+_PARTS = (
+    "/",
+    "//",
+    "a",
+    "b.c",
+    "..",
+    ".",
+    "?",
+    "=",
+    "&",
+    "%20",
+    ":",
+    ";",
+    "#",
+    "@",
+    "http://h.x:80",
+)
+
+
+@settings(max_examples=500)
+@given(
+    st.sampled_from(_BASES),
+    st.lists(st.sampled_from(_PARTS), max_size=6).map("".join),
+)
+def test_a_plain_link_is_what_joining_makes_of_it(base: str, href: str) -> None:
+    try:
+        joined = urldefrag(urljoin(base, href.strip())).url
+    except ValueError:
+        joined = ""
+    is_page = joined.startswith(("http://", "https://"))
+    assert absolute(base, href) == (joined if is_page else None)
 
 
 def test_unclosed_tags_keep_their_links() -> None:
