@@ -89,10 +89,11 @@ def measure(name: str) -> Figures:
 def survival() -> tuple[float, float]:
     """Return the share of contacts in the full text, and of tokens in the Markdown."""
     from llm_common.crawling import extract
+    from llm_common.crawling.survival import survives
 
     read = [(page, extract(page.html)) for page in extract_score.contact_pages().values()]
     held = [
-        extract_score.has_contact(kind, value, content.text)
+        survives(kind, value, content.text)
         for page, content in read
         for kind, value in page.contacts()
     ]

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import gzip
-import importlib.util
 import json
-import os
 import re
 import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from llm_common.crawling.tokens import count_tokens
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
 CONTACTS = ("tel", "fax", "email")
 
 _LINE_MARK = re.compile(r"^\s*(?:#{1,6}|[-*+>]|\d+\.)\s+", re.MULTILINE)
 _LINK_TARGET = re.compile(r"\]\([^()\s]*\)")
-_NOT_PHONE = re.compile(r"[\W_]")
 
 
 @dataclass(frozen=True)
@@ -103,40 +101,10 @@ def _shingles(text: str, length: int = 4) -> Counter[tuple[str, ...]]:
     return Counter(s for i in starts if (s := tuple(tokens[i : i + length])))
 
 
-def has_contact(kind: str, value: str, text: str) -> bool:
-    """Whether a text holds a contact string.
-
-    E-mail addresses (and what stands for them, such as "name (at) host") compare by casefold and
-    folded whitespace. Telephone numbers by their digits and letters (1-800-FLOWERS) in order, with
-    at most six other characters between two of them.
-    """
-    if kind == "email":
-        return " ".join(value.casefold().split()) in " ".join(text.casefold().split())
-    keys = [re.escape(c) for c in _NOT_PHONE.sub("", value).casefold()]
-    return bool(keys) and re.search(r"[\W_]{0,6}".join(keys), text.casefold()) is not None
-
-
-def tokens(text: str) -> int:
-    """Count tokens of cl100k_base, whose file litellm's package holds."""
-    return len(_encoding().encode(text, disallowed_special=()))
-
-
-@lru_cache
-def _encoding() -> Any:
-    spec = importlib.util.find_spec("litellm")
-    assert spec is not None
-    assert spec.origin is not None
-    held = Path(spec.origin).parent / "litellm_core_utils" / "tokenizers"
-    os.environ.setdefault("TIKTOKEN_CACHE_DIR", str(held))
-    import tiktoken
-
-    return tiktoken.get_encoding("cl100k_base")
-
-
 def token_share(pages: Iterable[tuple[bytes, str]]) -> float:
     """Return the tokens of all Markdown as a share of those of all HTML."""
     html = markdown = 0
     for page, text in pages:
-        html += tokens(page.decode("utf-8", "replace"))
-        markdown += tokens(text)
+        html += count_tokens(page.decode("utf-8", "replace"))
+        markdown += count_tokens(text)
     return markdown / html
