@@ -25,6 +25,8 @@ LITTLE_TEXT = 200
 """Characters of visible text below which a page with scripts is taken for their empty shell."""
 
 _HTML = ("", "text/html", "application/xhtml+xml")
+_NOT_SHOWN = (Reason.FETCHED, Reason.EMPTY, Reason.UNSUPPORTED_TYPE, Reason.BROWSER_FAILED)
+"""Outcomes of a browser that HTTP may better: nothing to see, a PDF, a browser that died."""
 _UNSEEN = frozenset({"script", "style", "noscript", "template", "head"})
 _ASKS_FOR_SCRIPTS = re.compile(
     rb"enable javascript|requires javascript|javascript is (disabled|required)", re.IGNORECASE
@@ -100,6 +102,34 @@ class AutoFetcher:
         return host.endswith(self._hosts) if self._hosts else False
 
 
+class BrowserFirstFetcher:
+    """Fetches by a browser, and by HTTP what the browser can't show or shows empty; see `Fetcher`.
+
+    Args:
+        http, browser: the two fetchers; both are closed with this one.
+    """
+
+    name = "browser"
+
+    def __init__(self, http: Fetcher, browser: Fetcher) -> None:
+        self._http = http
+        self._browser = browser
+
+    async def fetch(self, url: str, *, hops: int = MOST_REDIRECTS) -> Fetched:
+        """Fetch one URL; see `Fetcher.fetch`."""
+        shown = await self._browser.fetch(url, hops=hops)
+        has_text = shown.reason is Reason.FETCHED and _visible(shown.body)[0] > 0
+        if has_text or shown.reason not in _NOT_SHOWN:
+            return shown
+        plain = await self._http.fetch(url, hops=hops)
+        return plain if plain.reason is Reason.FETCHED else shown
+
+    async def aclose(self) -> None:
+        """Close both fetchers."""
+        await self._browser.aclose()
+        await self._http.aclose()
+
+
 def fetcher_named(
     name: str,
     guard: Guard | None = None,
@@ -108,6 +138,8 @@ def fetcher_named(
     browser_hosts: Collection[str] = (),
 ) -> Fetcher:
     """Return a fetcher by name; ``auto`` without the extra `crawl` is HTTP alone, and says so.
+
+    ``browser`` falls back to HTTP for what a browser can't show, such as a PDF, or shows empty.
 
     Raises:
         ConfigurationError: no such fetcher, or a litellm that was overwritten.
@@ -126,7 +158,9 @@ def fetcher_named(
         event("browser.missing", level=logging.WARNING, extra="crawl")
         return http
     browser = BrowserFetcher(guard, user_agent=user_agent)
-    return browser if name == "browser" else AutoFetcher(http, browser, browser_hosts=browser_hosts)
+    if name == "browser":
+        return BrowserFirstFetcher(http, browser)
+    return AutoFetcher(http, browser, browser_hosts=browser_hosts)
 
 
 def _visible(body: bytes) -> tuple[int, bool]:

@@ -5,7 +5,12 @@ from __future__ import annotations
 import pytest
 
 from llm_common.crawling import Fetched, Reason
-from llm_common.crawling.auto_fetcher import AutoFetcher, fetcher_named, needs_browser
+from llm_common.crawling.auto_fetcher import (
+    AutoFetcher,
+    BrowserFirstFetcher,
+    fetcher_named,
+    needs_browser,
+)
 from llm_common.errors import ConfigurationError
 
 PROSE = "<p>" + "The council met and decided on rents. " * 10 + "</p>"
@@ -72,6 +77,29 @@ async def test_http_first(plain: Fetched, shown: Fetched | None, kept: str) -> N
     fetched = await fetcher.fetch("http://h/")
     assert bool(browser.asked) == (shown is not None)
     assert fetched.body == (shown.body if kept == "browser" and shown else plain.body)
+    await fetcher.aclose()
+    assert http.closed
+    assert browser.closed
+
+
+@pytest.mark.parametrize(
+    ("shown", "plain", "kept"),
+    [
+        (got(PROSE), None, "browser"),
+        (got("", reason=Reason.NOT_FOUND), None, "browser"),
+        (got("", reason=Reason.TIMEOUT), None, "browser"),
+        (got(SHELL), got(PROSE), "http"),
+        (got("", reason=Reason.UNSUPPORTED_TYPE), got("%PDF", "application/pdf"), "http"),
+        (got("", reason=Reason.BROWSER_FAILED), got(PROSE), "http"),
+        (got("", reason=Reason.BROWSER_FAILED), got("", reason=Reason.REFUSED), "browser"),
+    ],
+)
+async def test_a_browser_first(shown: Fetched, plain: Fetched | None, kept: str) -> None:
+    http, browser = Written("http", plain or got("never asked")), Written("browser", shown)
+    fetcher = BrowserFirstFetcher(http, browser)
+    fetched = await fetcher.fetch("http://h/")
+    assert bool(http.asked) == (plain is not None)
+    assert fetched is (plain if kept == "http" else shown)
     await fetcher.aclose()
     assert http.closed
     assert browser.closed
