@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import re
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from .models import Reason
 
 LONGEST_URL = 8_192
 
+_BLANK = re.compile("[\x00-\x20]")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 _V4_COMPATIBLE = ipaddress.ip_network("::/96")
 
@@ -91,7 +93,7 @@ def guard(allowed: Sequence[str] = ()) -> Guard:
 
 def split(url: str) -> SplitResult | Reason:
     """Take a URL apart, or say why it can't be one to fetch."""
-    if len(url) > LONGEST_URL or any(ord(character) < 33 for character in url):
+    if len(url) > LONGEST_URL or _BLANK.search(url):
         return Reason.INVALID_URL
     try:
         parts = urlsplit(url)

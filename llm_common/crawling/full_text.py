@@ -34,8 +34,9 @@ _WHATSAPP = re.compile(
 )
 _PROTECTED = re.compile(r"/cdn-cgi/l/email-protection#([0-9a-fA-F]{6,})")
 _INVISIBLE = re.compile("[\u00ad\u200b\u200c\u200d\u2060\ufeff]")
-_BLANKS = re.compile(r"[^\S\n\t]+")
-_WHITE = re.compile(r"\s+")
+# A single space is what it would become: most of a text is not touched.
+_BLANKS = re.compile(r"[^\S\n\t]{2,}|[^\S\n\t ]")
+_WHITE = re.compile(r"\s{2,}|[^\S ]")
 _CELL_EDGE = re.compile(r" *\t[ \t]*")
 _LINE_EDGE = re.compile(r"[ \t]*\n[ \t\n]*")
 _NOT_WORD = re.compile(r"[\W_]+")

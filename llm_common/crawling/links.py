@@ -31,11 +31,11 @@ def base_of(root: Any, url: str | None) -> str:
 
 def absolute(base: str, href: str) -> str | None:
     """Return an http(s) URL without its fragment; None for what is no such link."""
-    if plain := _PLAIN.fullmatch(href):
+    if plain := _PLAIN.fullmatch(href.partition("#")[0]):
         if plain[1]:
-            return href
+            return plain[0]
         if origin := _ORIGIN.match(base):
-            return origin[0] + href
+            return origin[0] + plain[0]
     target = _DROPPED.sub("", href).strip()
     if _SCHEME.match(target) and not target[:5].lower().startswith("http"):
         return None

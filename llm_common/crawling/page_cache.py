@@ -42,6 +42,11 @@ class PageCache:
         self._turn = asyncio.Lock()
         self._known = Batches(self._find_contents)
 
+    def expect(self) -> None:
+        """Prepare to read: a page will come."""
+        if self._extractor is EXTRACTOR:
+            self._readers.start()
+
     async def read(self, page: Page) -> tuple[PageContent, Row | None]:
         """Return the content of a fetched page, and its row if it was read now."""
         stored = await self._known.ask(page)

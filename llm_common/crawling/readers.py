@@ -59,6 +59,10 @@ class Readers:
         number = number or min(max(1, (os.cpu_count() or 1) - 1), MOST_READERS)
         self._readers = [_Reader(page_seconds) for _ in range(number)]
 
+    def start(self) -> None:
+        """Start the first process, while the first page is on its way."""
+        self._readers[0].start()
+
     async def read(self, page: Page) -> Read:
         """Read a page as the library's own extractor does.
 
@@ -87,11 +91,14 @@ class _Reader:
         self._process: Process | None = None
         self._working: asyncio.Task[None] | None = None
 
-    def take(self, job: _Job) -> None:
-        self.jobs.append(job)
+    def start(self) -> None:
         if self._working is None or self._working.done():
             self._working = asyncio.create_task(self._work())
-        elif self._process is not None:
+
+    def take(self, job: _Job) -> None:
+        self.jobs.append(job)
+        self.start()
+        if self._process is not None:
             _send(self._process, job)
 
     async def aclose(self) -> None:
@@ -102,6 +109,7 @@ class _Reader:
     async def _work(self) -> None:
         """Let one process after the other read, until one ends with nothing left to read."""
         try:
+            self._judge(await self._process_ended())
             while self.jobs:
                 self._judge(await self._process_ended())
         except Exception as error:  # noqa: BLE001 - it is for those who wait

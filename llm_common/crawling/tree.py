@@ -17,7 +17,7 @@ _NESTING = re.compile(
     re.IGNORECASE,
 )
 _TAGS = re.compile(r"(?:\s*<[^<>]*>)+")
-_SPACE = re.compile(r"\s+")
+_SPACE = re.compile(r"\s{2,}|[^\S ]")
 MARKED = re.compile(r"<\s*[a-z!/?]", re.IGNORECASE)
 
 

@@ -203,6 +203,7 @@ class Crawl:
         return taken
 
     async def _visit(self, entry: Entry) -> _Visit:
+        self._cache.expect()
         crawl_delay_s = None
         if self.config.respect_robots:
             rules = await self._robots.rules_for(entry.url)

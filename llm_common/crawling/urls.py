@@ -80,6 +80,7 @@ def _normal(url: str, drop: frozenset[str]) -> str:
     return urlunsplit((scheme, netloc, _path(parts.path), query, ""))
 
 
+@lru_cache(maxsize=16_384)
 def url_key(url: str) -> str:
     """Return a UUID of a normal URL, the same everywhere: its key in the frontier's table."""
     return str(uuid5(_NAMESPACE, url))
