@@ -39,6 +39,37 @@ class SearchResult(Frozen):
     )
 
 
+_FIELDS = frozenset(SearchResult.model_fields)
+
+
+def restored(entries: list[dict[str, Any]]) -> tuple[SearchResult, ...]:
+    """Return results from their JSON, as `model_dump` has written it. It becomes part of them.
+
+    This is `model_construct` for what has every field: what was checked when it was written is not
+    checked again, because every hit in the database builds all of its results here.
+
+    Raises:
+        pydantic.ValidationError: another version of the library wrote one, and it is no result.
+    """
+    results: list[SearchResult] = []
+    for entry in entries:
+        # jsonb may give a float that is whole without its point.
+        if entry.keys() != _FIELDS or type(entry["score"]) is int:
+            results.append(SearchResult.model_validate(entry))
+            continue
+        entry["raw"] = read_only(entry["raw"])
+        result = _new(SearchResult)
+        _set(result, "__dict__", entry)
+        _set(result, "__pydantic_fields_set__", set(_FIELDS))
+        _set(result, "__pydantic_extra__", None)
+        _set(result, "__pydantic_private__", None)
+        results.append(result)
+    return tuple(results)
+
+
+_new, _set = SearchResult.__new__, object.__setattr__
+
+
 class Found(list[SearchResult]):
     """Results of an engine that says what they cost.
 

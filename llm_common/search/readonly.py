@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 from typing import Any, NoReturn, cast
 
-_NESTED = (dict, list)
+_FLAT = frozenset((str, int, float, bool, type(None)))
 _WHY = "a search result is shared by all who get it: change a copy.deepcopy of it"
 
 
@@ -45,13 +45,14 @@ class ReadOnlyList(list[Any]):
 
 def read_only(value: Any) -> Any:
     """Return JSON with all dicts and lists in it read-only."""
+    # Most entries of an engine are flat, and this is on the way of every hit in the database.
     if isinstance(value, ReadOnlyDict | ReadOnlyList):
         return cast("Any", value)
     if isinstance(value, dict):
         entry = cast("dict[str, Any]", value)
-        # Most entries of an engine are flat, and this is on the way of every hit in the database.
-        nested = {key: read_only(each) for key, each in entry.items() if isinstance(each, _NESTED)}
-        return ReadOnlyDict({**entry, **nested} if nested else entry)
+        if _FLAT.issuperset(map(type, entry.values())):
+            return ReadOnlyDict(entry)
+        return ReadOnlyDict({key: read_only(each) for key, each in entry.items()})
     if isinstance(value, list):
         return ReadOnlyList(map(read_only, cast("list[Any]", value)))
     return value

@@ -15,6 +15,7 @@ from ..context import current
 from ..cost_tracker import CostTracker, is_owner_alive, owner_of
 from ..errors import InvalidInputError
 from ..search import Recency, SearchEngine, SearchResult
+from ..search.base import restored
 from ..types import Where
 from .asking import engines_of, lease_of, pay, reach
 from .freshness import windows_of
@@ -103,6 +104,7 @@ class WebSearchClient:
         self._where = where
         # The cached answer is that of the list: another order may answer otherwise.
         self._names = ",".join(each.name for each in self.engines)
+        self._lease_s = lease_of(len(self.engines))
         self._cache: WindowCache[SearchResult] | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._caches: list[WindowCache[SearchResult]] = []
@@ -209,7 +211,7 @@ class WebSearchClient:
         if self._cache is None:
             db = self.cost_tracker.db
             owner = Owner(owner_of(db), partial(is_owner_alive, db))
-            codec = Codec(_write, SearchResult.model_validate)
+            codec = Codec(_write, restored)
             self._cache = WindowCache(db, owner, codec, memory_s=self._ttls[0], work=self._work)
             self._caches.append(self._cache)
         return self._cache
@@ -222,8 +224,7 @@ class WebSearchClient:
         def windows(found: bool) -> Windows:
             return windows_of(question.query_class, question.key, self._ttls[1], found=found)
 
-        lease_s = lease_of(len(self.engines))
-        return Ask(question.key, question.about, produce, windows, lease_s)
+        return Ask(question.key, question.about, produce, windows, self._lease_s)
 
 
 def _write(result: SearchResult) -> dict[str, Any]:
