@@ -79,8 +79,7 @@ class Kept(NamedTuple, Generic[R]):
     counted: Counted
 
 
-@dataclass(frozen=True, slots=True)
-class Ask(Generic[R]):
+class Ask(NamedTuple, Generic[R]):
     """One question to the cache.
 
     Attributes:

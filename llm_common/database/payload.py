@@ -30,7 +30,7 @@ def encode(payload: JSON) -> str:
     return text
 
 
-def decode(text: str) -> JSON:
+def decode(text: bytes) -> JSON:
     """Read the JSON text that a function answers with.
 
     pydantic's reader takes half as long as `json`, but refuses what is nested more than 200 deep.

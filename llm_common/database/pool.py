@@ -14,6 +14,8 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from .deadline import Deadlines
+
 if TYPE_CHECKING:
     from psycopg import AsyncConnection, AsyncCursor
 
@@ -40,6 +42,7 @@ class Pool:
         self._slots = asyncio.Semaphore(SIZE)
         self._idle: list[Cursor] = []
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
+        self.deadlines = Deadlines()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
@@ -99,7 +102,11 @@ async def _connect_once(url: str) -> Connection:
     import psycopg
 
     return await psycopg.AsyncConnection.connect(
-        url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_TIMEOUT_S
+        url,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        client_encoding="utf8",
     )
 
 

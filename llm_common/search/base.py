@@ -40,34 +40,35 @@ class SearchResult(Frozen):
 
 
 _FIELDS = frozenset(SearchResult.model_fields)
+_new, _set = SearchResult.__new__, object.__setattr__
 
 
 def restored(entries: list[dict[str, Any]]) -> tuple[SearchResult, ...]:
-    """Return results from their JSON, as `model_dump` has written it. It becomes part of them.
+    """Return the results of an answer from their JSON, as one version of `model_dump` wrote it.
 
-    This is `model_construct` for what has every field: what was checked when it was written is not
-    checked again, because every hit in the database builds all of its results here.
+    What was checked when it was written is not checked again, because every hit in the database
+    builds all of its results here: this is `model_construct` in a third of its time. The JSON
+    becomes part of the results.
 
     Raises:
-        pydantic.ValidationError: another version of the library wrote one, and it is no result.
+        pydantic.ValidationError: another version of the library wrote them, and they are none.
     """
+    if not entries or entries[0].keys() != _FIELDS:
+        return tuple(map(SearchResult.model_validate, entries))
     results: list[SearchResult] = []
+    fields = set(_FIELDS)
     for entry in entries:
-        # jsonb may give a float that is whole without its point.
-        if entry.keys() != _FIELDS or type(entry["score"]) is int:
-            results.append(SearchResult.model_validate(entry))
-            continue
-        entry["raw"] = read_only(entry["raw"])
+        if type(entry["score"]) is int:  # jsonb may give a float without its point
+            entry["score"] = float(entry["score"])
+        raw = entry["raw"]
+        entry["raw"] = read_only(raw)
         result = _new(SearchResult)
         _set(result, "__dict__", entry)
-        _set(result, "__pydantic_fields_set__", set(_FIELDS))
+        _set(result, "__pydantic_fields_set__", fields)
         _set(result, "__pydantic_extra__", None)
         _set(result, "__pydantic_private__", None)
         results.append(result)
     return tuple(results)
-
-
-_new, _set = SearchResult.__new__, object.__setattr__
 
 
 class Found(list[SearchResult]):

@@ -45,14 +45,15 @@ class ReadOnlyList(list[Any]):
 
 def read_only(value: Any) -> Any:
     """Return JSON with all dicts and lists in it read-only."""
-    # Most entries of an engine are flat, and this is on the way of every hit in the database.
-    if isinstance(value, ReadOnlyDict | ReadOnlyList):
-        return cast("Any", value)
     if isinstance(value, dict):
+        if type(value) is ReadOnlyDict:  # pyright: ignore[reportUnknownArgumentType]
+            return value
         entry = cast("dict[str, Any]", value)
+        # Most entries of an engine are flat, and this is on the way of every hit in the database.
         if _FLAT.issuperset(map(type, entry.values())):
             return ReadOnlyDict(entry)
         return ReadOnlyDict({key: read_only(each) for key, each in entry.items()})
     if isinstance(value, list):
-        return ReadOnlyList(map(read_only, cast("list[Any]", value)))
+        is_done = isinstance(value, ReadOnlyList)
+        return value if is_done else ReadOnlyList(map(read_only, cast("list[Any]", value)))
     return value

@@ -155,7 +155,7 @@ class WebSearchClient:
             BudgetError: refused before the wire.
             CallError: every engine failed, and no old answer can stand in; nothing is cached.
         """
-        return (await self.answer(query, count, domains, recency)).results
+        return list((await self._find(query, count, domains, recency)).value)
 
     async def answer(
         self,
@@ -169,12 +169,17 @@ class WebSearchClient:
         Raises:
             As `search`.
         """
+        kept = await self._find(query, count, domains, recency)
+        paid = kept.layer == "none"
+        return SearchAnswer(list(kept.value), kept.layer, kept.cost_usd if paid else _ZERO)
+
+    async def _find(
+        self, query: str, count: int, domains: Sequence[str] | None, recency: Recency | None
+    ) -> Kept[SearchResult]:
+        # The results are shared and can't be changed; a list of them is the caller's own.
         question = question_of((self._project(), self._names), query, count, domains, recency)
         cache = self._cache_of()
-        kept = cache.recall(question.key)
-        if kept is None:
-            kept = await cache.get(self._ask(question))
-        return _answer(kept)
+        return cache.recall(question.key) or await cache.get(self._ask(question))
 
     async def get_cache_stats(self) -> CacheStats:
         """Count how the searches of this project were answered, over all processes.
@@ -229,9 +234,3 @@ class WebSearchClient:
 
 def _write(result: SearchResult) -> dict[str, Any]:
     return result.model_dump(mode="json")
-
-
-def _answer(kept: Kept[SearchResult]) -> SearchAnswer:
-    # The results are shared and can't be changed; the list is the caller's own.
-    paid = kept.layer == "none"
-    return SearchAnswer(list(kept.value), kept.layer, kept.cost_usd if paid else _ZERO)
