@@ -128,6 +128,7 @@ class WindowCache(Generic[R]):
         most_entries: int = MOST_ENTRIES,
     ) -> None:
         self._db = db
+        self._place = db.identity
         self._codec = codec
         self._memory_s = memory_s
         self._work = work
@@ -185,20 +186,21 @@ class WindowCache(Generic[R]):
         if not self._windows:
             return {"state": "none"}
         try:
-            found = await self._leases.call("read", {"cache_key": key, "covering": covering})
+            more = {"covering": True} if covering else {}
+            found = await self._db.call("llm_search_read", {"cache_key": key, **more})
         except SchemaError:
-            _windows[self._db.identity] = False
+            _windows[self._place] = False
             return {"state": "none"}
-        _windows[self._db.identity] = True
+        _windows[self._place] = True
         return found
 
     @property
     def _windows(self) -> bool:
-        return _windows.get(self._db.identity, True)
+        return _windows.get(self._place, True)
 
     async def _has_windows(self) -> bool:
         """Tell whether the database has windows, after a look where that is not known."""
-        if self._db.identity not in _windows:
+        if self._place not in _windows:
             await self._read("")
         return self._windows
 

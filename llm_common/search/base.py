@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Protocol, get_args
 from pydantic import AfterValidator, Field
 
 from ..types import Frozen
-from .readonly import read_only
+from .readonly import FLAT, ReadOnlyDict, read_only
 
 Recency = Literal["1d", "1w", "1m", "1y"]
 RECENCIES: tuple[str, ...] = get_args(Recency)
@@ -61,7 +61,8 @@ def restored(entries: list[dict[str, Any]]) -> tuple[SearchResult, ...]:
         if type(entry["score"]) is int:  # jsonb may give a float without its point
             entry["score"] = float(entry["score"])
         raw = entry["raw"]
-        entry["raw"] = read_only(raw)
+        is_flat = FLAT.issuperset(map(type, raw.values()))
+        entry["raw"] = ReadOnlyDict(raw) if is_flat else read_only(raw)
         result = _new(SearchResult)
         _set(result, "__dict__", entry)
         _set(result, "__pydantic_fields_set__", fields)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 from typing import Any, NoReturn, cast
 
-_FLAT = frozenset((str, int, float, bool, type(None)))
+FLAT = frozenset((str, int, float, bool, type(None)))
+"""Types that can't be changed; most entries of an engine have no others."""
 _WHY = "a search result is shared by all who get it: change a copy.deepcopy of it"
 
 
@@ -49,8 +50,7 @@ def read_only(value: Any) -> Any:
         if type(value) is ReadOnlyDict:  # pyright: ignore[reportUnknownArgumentType]
             return value
         entry = cast("dict[str, Any]", value)
-        # Most entries of an engine are flat, and this is on the way of every hit in the database.
-        if _FLAT.issuperset(map(type, entry.values())):
+        if FLAT.issuperset(map(type, entry.values())):
             return ReadOnlyDict(entry)
         return ReadOnlyDict({key: read_only(each) for key, each in entry.items()})
     if isinstance(value, list):
