@@ -10,6 +10,11 @@ SELECT llm_add_column('web_search_cache', 'stale_until', 'timestamptz');
 SELECT llm_add_column('web_search_cache', 'error_until', 'timestamptz');
 SELECT llm_add_column('web_search_cache', 'refresh_after', 'timestamptz');
 SELECT llm_add_column('web_search_cache', 'cost_usd', 'numeric(20, 12)');
+-- The results as a hit sends them: written out when they are stored, because writing out jsonb takes
+-- longer than all the rest of a hit, and not compressed, because reading that does too.
+SELECT llm_add_column('web_search_cache', 'results_json',
+                      'json GENERATED ALWAYS AS (results::text::json) STORED');
+ALTER TABLE web_search_cache ALTER COLUMN results_json SET STORAGE EXTERNAL;
 -- For the bound: how many entries a project has, and which of them was not asked for the longest.
 SELECT llm_add_index('idx_web_search_used', 'web_search_cache (project, (coalesce(last_hit_at, cached_at)))', false);
 
@@ -41,29 +46,35 @@ WHERE c.project IS NOT NULL AND NOT EXISTS (SELECT FROM llm_search_counts o WHER
 GROUP BY c.project HAVING sum(c.hit_count) > 0
 ON CONFLICT DO NOTHING;
 
--- What an entry is worth now. Writes nothing, so that a hit costs one read; one statement, because every
--- hit waits for it.
+-- What an entry is worth now. Writes nothing, so that a hit costs one read; what is fresh comes first and
+-- in a statement of its own, because every hit waits for it.
 -- payload: {cache_key, covering}. `covering`: the engine has just failed.
--- answer: {state: 'hit' | 'stale', results, cost_usd, fresh_s, refresh} | {state: 'none'}
-CREATE OR REPLACE FUNCTION llm_search_read(payload jsonb) RETURNS jsonb
+-- answer: {state: 'hit', results, cost_usd, refresh, fresh_s} | {state: 'stale', results, cost_usd, refresh}
+--         | {state: 'none'}
+CREATE OR REPLACE FUNCTION llm_search_read(payload jsonb) RETURNS json
 LANGUAGE plpgsql STABLE SECURITY DEFINER
 SET search_path FROM CURRENT
 AS $$
 DECLARE
     now_at timestamptz := clock_timestamp();
-    answer jsonb;
+    answer json;
 BEGIN
-    SELECT jsonb_build_object(
-        'state', CASE WHEN c.expires_at > now_at THEN 'hit' ELSE 'stale' END,
-        'results', c.results, 'cost_usd', c.cost_usd::text,
-        'fresh_s', extract(epoch FROM c.expires_at - now_at)::float8,
-        'refresh', NOT (coalesce(c.expires_at > now_at, false) OR coalesce(c.refresh_after > now_at, false)
-                        OR coalesce(c.lease_until > now_at, false)))
+    SELECT json_build_object('state', 'hit', 'results', c.results_json, 'cost_usd', c.cost_usd::text,
+                             'refresh', false, 'fresh_s', extract(epoch FROM c.expires_at - now_at))
+    INTO answer
+    FROM web_search_cache c
+    WHERE c.cache_key = payload->>'cache_key' AND c.results IS NOT NULL AND c.expires_at > now_at;
+    IF FOUND THEN
+        RETURN answer;
+    END IF;
+    SELECT json_build_object(
+        'state', 'stale', 'results', c.results_json, 'cost_usd', c.cost_usd::text,
+        'refresh', NOT (coalesce(c.refresh_after > now_at, false) OR coalesce(c.lease_until > now_at, false)))
     INTO answer
     FROM web_search_cache c
     WHERE c.cache_key = payload->>'cache_key' AND c.results IS NOT NULL
       -- After a failure the engine is left alone for a while; until then the old answer serves.
-      AND (c.expires_at > now_at OR c.stale_until > now_at
+      AND (c.stale_until > now_at
            OR c.error_until > now_at AND (c.refresh_after > now_at OR (payload->>'covering')::boolean));
     RETURN coalesce(answer, '{"state": "none"}');
 END
@@ -80,7 +91,7 @@ AS $$
 DECLARE
     entry web_search_cache;
     now_at timestamptz;
-    answer jsonb;
+    answer json;
     counts boolean := payload->>'class' IS NULL;
     is_refresh boolean := coalesce((payload->>'refresh')::boolean, false);
 BEGIN
@@ -104,7 +115,7 @@ BEGIN
             'cost_usd', entry.cost_usd)));
         RETURN jsonb_build_object('state', 'hit', 'results', entry.results, 'cached_at', entry.cached_at);
     ELSIF answer->>'state' <> 'none' AND NOT counts THEN
-        RETURN answer;
+        RETURN answer::jsonb;
     END IF;
     IF entry.lease_until > now_at AND entry.lease_owner <> payload->>'owner'
        AND entry.lease_owner IS DISTINCT FROM payload->>'take_over' THEN

@@ -11,9 +11,9 @@ import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from ..database import Database
 from ..errors import CallError, DatabaseError, LLMCommonError, SchemaError
@@ -65,8 +65,7 @@ class Produced(Generic[R]):
     cost_usd: Decimal | None
 
 
-@dataclass(frozen=True, slots=True)
-class Kept(Generic[R]):
+class Kept(NamedTuple, Generic[R]):
     """An answer and the layer that had it. It is shared by all who ask, and not to be changed.
 
     Attributes:
@@ -80,8 +79,7 @@ class Kept(Generic[R]):
     counted: Counted
 
 
-@dataclass(frozen=True, slots=True)
-class Ask(Generic[R]):
+class Ask(NamedTuple, Generic[R]):
     """One question to the cache.
 
     Attributes:
@@ -104,10 +102,10 @@ class Ask(Generic[R]):
 
 @dataclass(frozen=True, slots=True)
 class Codec(Generic[R]):
-    """How one result is written as JSON and read again."""
+    """How one result is written as JSON, and how all results of an answer are read again."""
 
     write: Callable[[R], Any]
-    read: Callable[[Any], R]
+    read: Callable[[list[Any]], Sequence[R]]
 
 
 class WindowCache(Generic[R]):
@@ -130,6 +128,7 @@ class WindowCache(Generic[R]):
         most_entries: int = MOST_ENTRIES,
     ) -> None:
         self._db = db
+        self._place = db.identity
         self._codec = codec
         self._memory_s = memory_s
         self._work = work
@@ -164,7 +163,7 @@ class WindowCache(Generic[R]):
         if not joined:
             return kept
         self._count(kept, "coalesced")
-        return replace(kept, layer="shared")
+        return kept._replace(layer="shared")
 
     async def stats(self, project: str) -> dict[str, Any]:
         """Write what was counted, and return the database's counts for a project."""
@@ -187,20 +186,21 @@ class WindowCache(Generic[R]):
         if not self._windows:
             return {"state": "none"}
         try:
-            found = await self._leases.call("read", {"cache_key": key, "covering": covering})
+            more = {"covering": True} if covering else {}
+            found = await self._db.call("llm_search_read", {"cache_key": key, **more})
         except SchemaError:
-            _windows[self._db.identity] = False
+            _windows[self._place] = False
             return {"state": "none"}
-        _windows[self._db.identity] = True
+        _windows[self._place] = True
         return found
 
     @property
     def _windows(self) -> bool:
-        return _windows.get(self._db.identity, True)
+        return _windows.get(self._place, True)
 
     async def _has_windows(self) -> bool:
         """Tell whether the database has windows, after a look where that is not known."""
-        if self._db.identity not in _windows:
+        if self._place not in _windows:
             await self._read("")
         return self._windows
 
@@ -287,7 +287,7 @@ class WindowCache(Generic[R]):
         """Take over what the database has, count it, and keep what is fresh in memory."""
         cost = answer.get("cost_usd")
         cost_usd = None if cost is None else Decimal(cost)
-        value = tuple(map(self._codec.read, answer["results"]))
+        value = self._codec.read(answer["results"])
         is_stale = answer["state"] == "stale"
         layer: Layer = "stale" if is_stale else "shared" if shared else "database"
         kept = Kept(value, layer, cost_usd, ask.counted(cost_usd))
@@ -302,7 +302,7 @@ class WindowCache(Generic[R]):
         keep_s = min(self._memory_s, fresh_s)
         if kept.value and keep_s > 0:
             key = kept.counted.cache_key
-            self._memory[key] = (time.monotonic() + keep_s, replace(kept, layer="memory"))
+            self._memory[key] = (time.monotonic() + keep_s, kept._replace(layer="memory"))
             self._memory.move_to_end(key)
             if len(self._memory) > MEMORY_ENTRIES:
                 self._memory.popitem(last=False)

@@ -9,6 +9,8 @@ from decimal import Decimal
 from typing import Any, cast
 from uuid import UUID
 
+from pydantic_core import from_json
+
 from ..errors import InvalidInputError
 from ..types import JSON
 
@@ -28,6 +30,17 @@ def encode(payload: JSON) -> str:
     return text
 
 
+def decode(text: bytes) -> JSON:
+    """Read the JSON text that a function answers with.
+
+    pydantic's reader takes half as long as `json`, but refuses what is nested more than 200 deep.
+    """
+    try:
+        return from_json(text, cache_strings="keys")
+    except ValueError:
+        return json.loads(text)
+
+
 def plain(payload: JSON) -> JSON:
     """Return the payload as `encode` would write it, for clients that do their own encoding."""
     return json.loads(encode(payload))
@@ -35,7 +48,7 @@ def plain(payload: JSON) -> JSON:
 
 def _dumps(payload: JSON) -> str:
     try:
-        return json.dumps(payload, ensure_ascii=False, allow_nan=False, default=_as_text)
+        return _ENCODER.encode(payload)
     except (TypeError, ValueError) as error:
         raise InvalidInputError(f"a payload is not JSON: {error}") from error
 
@@ -48,6 +61,9 @@ def _as_text(value: object) -> str:
     if isinstance(value, datetime.date):
         return value.isoformat()
     raise TypeError(f"{type(value).__name__} can't be written")
+
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, allow_nan=False, default=_as_text)
 
 
 def _encodable(text: str) -> bool:

@@ -14,46 +14,69 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from .deadline import Deadlines
+
 if TYPE_CHECKING:
-    from psycopg import AsyncConnection
+    from psycopg import AsyncConnection, AsyncCursor
 
     Connection = AsyncConnection[tuple[Any, ...]]
+    Cursor = AsyncCursor[tuple[Any, ...]]
 
 SIZE = 4
+IDLE = 0
+"""The transaction status of libpq: neither in a transaction nor in mid-statement."""
 CONNECT_TIMEOUT_S = 5
 CONNECT_PAUSES_S = (0.1, 0.3, 0.6)
 """Waits between attempts to connect: a server that is just starting or stopping refuses."""
 
 
 class Pool:
-    """At most `SIZE` connections, opened as needed and kept until the last user is gone."""
+    """At most `SIZE` connections, opened as needed and kept until the last user is gone.
+
+    Each has one cursor that is kept as well: a new one would work out again how the same statement
+    takes its parameters, which is a fifth of a round trip.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._slots = asyncio.Semaphore(SIZE)
-        self._idle: list[Connection] = []
+        self._idle: list[Cursor] = []
         self.users: weakref.WeakSet[object] = weakref.WeakSet()
+        self.deadlines = Deadlines()
 
     @asynccontextmanager
     async def connection(self) -> AsyncGenerator[Connection]:
         """Lend a connection; a broken one, or one in mid-statement, is closed on return."""
-        from psycopg.pq import TransactionStatus
+        cursor = await self.take()
+        try:
+            yield cursor.connection
+        finally:
+            await self.give_back(cursor)
 
-        async with self._slots:
-            connection = self._idle.pop() if self._idle else await connect(self._url)
-            try:
-                yield connection
-            finally:
-                idle = connection.info.transaction_status == TransactionStatus.IDLE
-                if idle and self.users:
-                    self._idle.append(connection)
-                else:
-                    await connection.close()
+    async def take(self) -> Cursor:
+        """Lend the cursor of a connection that nobody else uses; `give_back` must follow."""
+        await self._slots.acquire()
+        try:
+            return self._idle.pop() if self._idle else (await connect(self._url)).cursor()
+        except BaseException:
+            self._slots.release()
+            raise
+
+    async def give_back(self, cursor: Cursor) -> None:
+        """Take back what was lent; a broken connection, or one in mid-statement, is closed."""
+        connection = cursor.connection
+        try:
+            if self.users and connection.pgconn.transaction_status == IDLE:
+                self._idle.append(cursor)
+            else:
+                await connection.close()
+        finally:
+            self._slots.release()
 
     async def drop_idle(self) -> None:
         """Close the connections that nobody uses."""
         while self._idle:
-            await self._idle.pop().close()
+            await self._idle.pop().connection.close()
 
 
 async def connect(url: str) -> Connection:
@@ -79,7 +102,11 @@ async def _connect_once(url: str) -> Connection:
     import psycopg
 
     return await psycopg.AsyncConnection.connect(
-        url, autocommit=True, prepare_threshold=None, connect_timeout=CONNECT_TIMEOUT_S
+        url,
+        autocommit=True,
+        prepare_threshold=None,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        client_encoding="utf8",
     )
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import copy
 from typing import Any, NoReturn, cast
 
-_NESTED = (dict, list)
+FLAT = frozenset((str, int, float, bool, type(None)))
+"""Types that can't be changed; most entries of an engine have no others."""
 _WHY = "a search result is shared by all who get it: change a copy.deepcopy of it"
 
 
@@ -45,13 +46,14 @@ class ReadOnlyList(list[Any]):
 
 def read_only(value: Any) -> Any:
     """Return JSON with all dicts and lists in it read-only."""
-    if isinstance(value, ReadOnlyDict | ReadOnlyList):
-        return cast("Any", value)
     if isinstance(value, dict):
+        if type(value) is ReadOnlyDict:  # pyright: ignore[reportUnknownArgumentType]
+            return value
         entry = cast("dict[str, Any]", value)
-        # Most entries of an engine are flat, and this is on the way of every hit in the database.
-        nested = {key: read_only(each) for key, each in entry.items() if isinstance(each, _NESTED)}
-        return ReadOnlyDict({**entry, **nested} if nested else entry)
+        if FLAT.issuperset(map(type, entry.values())):
+            return ReadOnlyDict(entry)
+        return ReadOnlyDict({key: read_only(each) for key, each in entry.items()})
     if isinstance(value, list):
-        return ReadOnlyList(map(read_only, cast("list[Any]", value)))
+        is_done = isinstance(value, ReadOnlyList)
+        return value if is_done else ReadOnlyList(map(read_only, cast("list[Any]", value)))
     return value

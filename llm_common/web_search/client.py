@@ -15,6 +15,7 @@ from ..context import current
 from ..cost_tracker import CostTracker, is_owner_alive, owner_of
 from ..errors import InvalidInputError
 from ..search import Recency, SearchEngine, SearchResult
+from ..search.base import restored
 from ..types import Where
 from .asking import engines_of, lease_of, pay, reach
 from .freshness import windows_of
@@ -103,6 +104,7 @@ class WebSearchClient:
         self._where = where
         # The cached answer is that of the list: another order may answer otherwise.
         self._names = ",".join(each.name for each in self.engines)
+        self._lease_s = lease_of(len(self.engines))
         self._cache: WindowCache[SearchResult] | None = None
         self._work: set[asyncio.Task[None]] = set()
         self._caches: list[WindowCache[SearchResult]] = []
@@ -153,7 +155,7 @@ class WebSearchClient:
             BudgetError: refused before the wire.
             CallError: every engine failed, and no old answer can stand in; nothing is cached.
         """
-        return (await self.answer(query, count, domains, recency)).results
+        return list((await self._find(query, count, domains, recency)).value)
 
     async def answer(
         self,
@@ -167,12 +169,17 @@ class WebSearchClient:
         Raises:
             As `search`.
         """
+        kept = await self._find(query, count, domains, recency)
+        paid = kept.layer == "none"
+        return SearchAnswer(list(kept.value), kept.layer, kept.cost_usd if paid else _ZERO)
+
+    async def _find(
+        self, query: str, count: int, domains: Sequence[str] | None, recency: Recency | None
+    ) -> Kept[SearchResult]:
+        # The results are shared and can't be changed; a list of them is the caller's own.
         question = question_of((self._project(), self._names), query, count, domains, recency)
         cache = self._cache_of()
-        kept = cache.recall(question.key)
-        if kept is None:
-            kept = await cache.get(self._ask(question))
-        return _answer(kept)
+        return cache.recall(question.key) or await cache.get(self._ask(question))
 
     async def get_cache_stats(self) -> CacheStats:
         """Count how the searches of this project were answered, over all processes.
@@ -209,7 +216,7 @@ class WebSearchClient:
         if self._cache is None:
             db = self.cost_tracker.db
             owner = Owner(owner_of(db), partial(is_owner_alive, db))
-            codec = Codec(_write, SearchResult.model_validate)
+            codec = Codec(_write, restored)
             self._cache = WindowCache(db, owner, codec, memory_s=self._ttls[0], work=self._work)
             self._caches.append(self._cache)
         return self._cache
@@ -222,15 +229,8 @@ class WebSearchClient:
         def windows(found: bool) -> Windows:
             return windows_of(question.query_class, question.key, self._ttls[1], found=found)
 
-        lease_s = lease_of(len(self.engines))
-        return Ask(question.key, question.about, produce, windows, lease_s)
+        return Ask(question.key, question.about, produce, windows, self._lease_s)
 
 
 def _write(result: SearchResult) -> dict[str, Any]:
     return result.model_dump(mode="json")
-
-
-def _answer(kept: Kept[SearchResult]) -> SearchAnswer:
-    # The results are shared and can't be changed; the list is the caller's own.
-    paid = kept.layer == "none"
-    return SearchAnswer(list(kept.value), kept.layer, kept.cost_usd if paid else _ZERO)

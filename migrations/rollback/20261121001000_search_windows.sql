@@ -7,7 +7,7 @@ DROP TABLE IF EXISTS llm_search_batches;
 DROP TABLE IF EXISTS llm_search_counts;
 SELECT llm_drop_indexes(ARRAY['idx_web_search_used']);
 SELECT llm_drop_columns('web_search_cache', ARRAY[
-    'class', 'stale_until', 'error_until', 'refresh_after', 'cost_usd']);
+    'class', 'stale_until', 'error_until', 'refresh_after', 'cost_usd', 'results_json']);
 
 -- payload: {cache_key, project, query, engine, params, owner, lease_s, take_over}
 -- answer: {state: 'hit', results, cached_at} | {state: 'yours'} | {state: 'wait', lease_owner, lease_until}

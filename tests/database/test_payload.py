@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_common.database.payload import encode, plain
+from llm_common.database.payload import decode, encode, plain
 from llm_common.errors import InvalidInputError
 
 ANY_TEXT = st.text(st.characters(exclude_categories=()))
@@ -61,3 +61,20 @@ def test_ids_and_dates_are_text():
 def test_what_is_not_json_is_refused(value):
     with pytest.raises(InvalidInputError, match="not JSON"):
         encode({"value": value} if not isinstance(value, dict) else value)
+
+
+@pytest.mark.parametrize("depth", [10, 190, 250, 600])
+def test_what_is_nested_deep_is_read(depth):
+    text = "[" * depth + "]" * depth
+    assert decode(text.encode()) == json.loads(text)
+
+
+@given(JSON)
+def test_what_was_written_is_read(value):
+    text = encode(value)
+    assert decode(text.encode()) == json.loads(text)
+
+
+def test_an_answer_that_is_no_json_is_an_error():
+    with pytest.raises(ValueError):
+        decode(b"{")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from llm_common.search import SearchQuery, SearchResult, official_first
+from llm_common.search.base import restored
 from llm_common.search.normal import is_page, kept, number, published_on, text, texts
 from llm_common.search.ranking import host_class, is_government
 from llm_common.search.readonly import read_only
@@ -208,3 +210,52 @@ def test_what_is_shared_refuses_every_change(change: Any) -> None:
     assert result.raw == {"a": [1, {"b": 2}]}
     assert result.model_dump()["raw"] == result.raw
     assert result.model_copy(deep=True) == result
+
+
+TEXT = st.text(max_size=20)
+RESULT = st.builds(
+    SearchResult,
+    title=TEXT,
+    url=TEXT,
+    snippet=TEXT,
+    content=st.none() | TEXT,
+    published_date=st.none() | TEXT,
+    score=st.none() | st.floats(allow_nan=False, allow_infinity=False),
+    engine=TEXT,
+    rank=st.integers(0, 50),
+    raw=st.dictionaries(TEXT, st.none() | st.integers() | TEXT | st.lists(TEXT, max_size=2)),
+)
+
+
+@given(st.lists(RESULT, max_size=3))
+def test_what_was_written_is_restored(results: list[SearchResult]) -> None:
+    again = restored([result.model_dump(mode="json") for result in results])
+    validated = tuple(map(SearchResult.model_validate, (r.model_dump() for r in results)))
+    assert again == tuple(results) == validated
+    for one, other in zip(again, validated, strict=True):
+        assert type(one.raw) is type(other.raw)
+        assert type(one.score) is type(other.score)
+        assert one.model_dump() == other.model_dump()
+        assert one.model_fields_set == set(SearchResult.model_fields)
+        assert pickle.loads(pickle.dumps(one)) == copy.deepcopy(one) == one.model_copy() == one
+
+
+def test_a_score_that_lost_its_point_is_a_float_again() -> None:
+    entry = {**SearchResult(title="t", url="u").model_dump(), "score": 1}
+    assert isinstance(restored([entry])[0].score, float)
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_is_restored_refuses_every_change(change: Any) -> None:
+    written = SearchResult(title="t", url="u", raw={"a": [1, {"b": 2}]}).model_dump(mode="json")
+    (result,) = restored([written])
+    with pytest.raises(TypeError, match=r"copy\.deepcopy"):
+        change(result.raw)
+    with pytest.raises(ValidationError, match="frozen"):
+        result.title = "other"
+
+
+def test_what_another_version_wrote_is_checked() -> None:
+    assert restored([{"title": "t", "url": "u"}]) == (SearchResult(title="t", url="u"),)
+    with pytest.raises(ValidationError, match="url"):
+        restored([{"title": "t"}])

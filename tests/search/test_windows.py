@@ -351,7 +351,7 @@ def tidy_key(number: int) -> str:
 
 
 async def test_fills_hold_a_project_to_its_bound(db: Database, database_url: str) -> None:
-    codec = Codec(str, str)
+    codec = Codec(str, tuple)
     owner = Owner("here", lambda _: None)
     cache = WindowCache(db, owner, codec, memory_s=0, work=set(), most_entries=3)
 
