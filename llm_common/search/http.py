@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -18,6 +19,7 @@ from ..errors import (
     QuotaExhaustedError,
     RateLimitedError,
 )
+from ..retry_after import retry_after_s
 
 if TYPE_CHECKING:
     import httpx
@@ -116,12 +118,11 @@ def _refusal(request: Request, response: httpx.Response) -> CallError:
     said = response.text
     kind = next((meant for code, meant in request.codes.items() if code in said), kind)
     check = f": check {engine.upper()}_BASE_URL" if status in (404, 405, 410) else ""
-    after = response.headers.get("retry-after", "")
     return kind(
         f"{engine} answered with HTTP {status}{check}",
         provider=engine,
         status=status,
-        retry_after_s=float(after) if after.isdecimal() else None,
+        retry_after_s=retry_after_s(response.headers, time.time()),
     )
 
 
