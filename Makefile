@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: install demo test test-hosts fire lint docs help bench bench-calls bench-web lock clean
+.PHONY: install demo test test-hosts test-web fire lint docs help bench bench-calls bench-web lock clean
 
 # uv itself comes from the package index, pinned with its hash.
 $(UV): requirements-uv.lock
@@ -38,6 +38,9 @@ test: lint  ## every check: style, types, layers, tests, coverage
 
 test-hosts: $(VENV)/.all  ## what a host sees: submodule, plain pip, poetry, wheel, fresh clones
 	$(BIN)/python -m pytest -m hosts --timeout 600 tests/hosts
+
+test-web: $(VENV)/.all  ## a real browser, kills on a site of 2,000 pages, a comparison with crawl4ai (about two minutes)
+	$(BIN)/python -m pytest -m web --timeout 600 tests/crawling tests/cli
 
 fire: $(VENV)/.all  ## money under fire: eight processes, kills, an outage; the ledger beside the invoice
 	$(BIN)/python -m pytest -m fire --timeout 600 -s tests/fire

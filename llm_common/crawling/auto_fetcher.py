@@ -56,7 +56,8 @@ class AutoFetcher:
     A browser that shows nothing leaves the answer of HTTP standing.
 
     Args:
-        http, browser: the two fetchers; both are closed with this one.
+        http: asks plainly; closed with this one, as is the other.
+        browser: shows what scripts write.
         browser_hosts: hosts that are always shown by the browser, with their subdomains.
     """
 
@@ -106,7 +107,8 @@ class BrowserFirstFetcher:
     """Fetches by a browser, and by HTTP what the browser can't show or shows empty; see `Fetcher`.
 
     Args:
-        http, browser: the two fetchers; both are closed with this one.
+        http: asks plainly; closed with this one, as is the other.
+        browser: shows what scripts write.
     """
 
     name = "browser"

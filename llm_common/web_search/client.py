@@ -166,8 +166,7 @@ class WebSearchClient:
     ) -> SearchAnswer:
         """Search as `search` does, and say where the results come from and what they cost.
 
-        Raises:
-            As `search`.
+        It raises what `search` raises.
         """
         kept = await self._find(query, count, domains, recency)
         paid = kept.layer == "none"

@@ -19,6 +19,7 @@ from tests.support import data_dir, skip_or_fail
 ARMS = ["http, full text", "http, markdown", "crawl4ai, raw markdown", "crawl4ai, fit markdown"]
 
 
+@pytest.mark.web
 async def test_real_pages_by_both_arms(cli: Command, tmp_path: Path) -> None:
     folder = data_dir("contact_pages")
     if executable() is None:

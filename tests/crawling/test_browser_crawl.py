@@ -13,6 +13,8 @@ from tests.support import skip_or_fail
 from .site import APP_PAGES, big_site
 from .web import LOOPBACK
 
+pytestmark = pytest.mark.web
+
 
 @pytest.mark.parametrize("name", ["auto", "browser"])
 async def test_a_section_of_scripts(database_url: str, name: str) -> None:

@@ -18,6 +18,8 @@ from tests.support import skip_or_fail
 
 from .web import LOOPBACK, page, redirect, site
 
+pytestmark = pytest.mark.web
+
 SHELL = """<html><head><meta charset=iso-8859-1><title>App</title></head><body><div id=root></div>
 <script>fetch('/data').then(r => r.text()).then(t => {
   document.getElementById('root').innerHTML = '<p>' + t + '</p><a href=/next>Next</a>'})</script>"""

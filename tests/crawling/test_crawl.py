@@ -74,7 +74,9 @@ def paths(site: BigSite, pages: list[CrawledPage], *reasons: Reason) -> list[str
     return [p.url.removeprefix(site.url) for p in pages if p.reason in reasons]
 
 
-@pytest.mark.parametrize("site", [NUMBER, 2_000], indirect=True)
+@pytest.mark.parametrize(
+    "site", [NUMBER, pytest.param(2_000, marks=pytest.mark.web)], indirect=True
+)
 async def test_every_page_once_and_nothing_else(crawling, site: BigSite, database_url: str) -> None:
     async with crawling(f"{site.url}/", config()) as going:
         pages = await all_of(going)

@@ -5,10 +5,14 @@ from __future__ import annotations
 import random
 from uuid import uuid4
 
+import pytest
+
 from tests import children
 from tests.servers import fetch
 
 from .site import big_site
+
+pytestmark = pytest.mark.web
 
 NUMBER = 2_000
 KILLS = 10
