@@ -156,9 +156,10 @@ async def start(proxy: str, user_agent: str) -> Chromium:
         MissingExtraError: crawl4ai is not installed.
         Exception: the browser does not start; Playwright's own error.
     """
-    # crawl4ai and litellm would make folders in the home folder and fetch prices.
+    # crawl4ai and litellm would make folders in the home folder, fetch prices and advertise.
     os.environ.setdefault("CRAWL4_AI_BASE_DIRECTORY", str(settings.state_dir()))
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    os.environ.setdefault("CRAWL4AI_NO_CLOUD_NOTICE", "1")
     strategies = await asyncio.to_thread(require, "crawl4ai.async_crawler_strategy", "crawl")
     managers = require("crawl4ai.browser_manager", "crawl")
     config = require("crawl4ai", "crawl").BrowserConfig(
