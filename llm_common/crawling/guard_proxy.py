@@ -19,6 +19,7 @@ REASON_HEADER = "x-llm-common-reason"
 _LONGEST_HEAD = 64 * 1024
 _CHUNK = 64 * 1024
 _CONNECT_S = 15.0
+_MOST_REASONS = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class GuardProxy:
             there = await asyncio.wait_for(self._connect(asked), _CONNECT_S)
         except (OSError, UnicodeError) as error:
             reason = _reason(error)
-            self.reasons[asked.host, asked.port] = reason
+            self._remember((asked.host, asked.port), reason)
             writer.write(_refusal(reason))
             await writer.drain()
             return
@@ -103,6 +104,12 @@ class GuardProxy:
             else:
                 their_writer.write(_head(asked))
             await self._both_ways((reader, their_writer), (their_reader, writer))
+
+    def _remember(self, place: tuple[str, int], reason: Reason) -> None:
+        """Keep the last reasons: a page may ask for names without end."""
+        self.reasons[place] = reason
+        if len(self.reasons) > _MOST_REASONS:
+            del self.reasons[next(iter(self.reasons))]
 
     async def _connect(self, asked: _Asked) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         """Connect to the first address that answers; every address must be one to ask."""
