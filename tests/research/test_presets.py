@@ -207,7 +207,13 @@ def test_results_of_several_queries_are_one_list() -> None:
         "https://c.example",
     ]
     assert [each.rank for each in merged] == [1, 2, 3]
-    assert 2 / (FUSION_K + 1) > 1 / (FUSION_K + 2)
+
+
+def test_what_two_queries_found_second_comes_before_what_one_found_first() -> None:
+    a = [result("https://a.example", 1), result("https://both.example", 2)]
+    b = [result("https://b.example", 1), result("https://both.example", 2)]
+    assert 2 / (FUSION_K + 2) > 1 / (FUSION_K + 1)
+    assert fused([a, b])[0].url == "https://both.example"
 
 
 @pytest.mark.parametrize(
