@@ -1,0 +1,1 @@
+"""A change shown to a share of units, step by step, with guardrails that take it back."""
