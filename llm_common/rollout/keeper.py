@@ -21,6 +21,8 @@ JITTER = 0.2
 """Polls are a fifth earlier or later, so that processes do not ask all at once."""
 STALE_POLLS = 3
 LEAST_STALE_S = 5.0
+FIRST_WAIT_S = 2.0
+"""What the first request of a process may wait for the state."""
 CHANNEL = "llm_rollout"
 LISTEN_AGAIN_S = 60.0
 
@@ -65,6 +67,7 @@ class Keeper:
         self._is_away = False
         self._wake = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._loading: asyncio.Future[None]
 
     @property
     def state(self) -> State | None:
@@ -76,30 +79,28 @@ class Keeper:
         """Whether what was read last is too old; a jump of the wall clock changes nothing."""
         return self._state is not None and time.monotonic() - self._read_at > self._stale_s
 
-    @property
-    def is_running(self) -> bool:
-        """Whether this event loop polls."""
-        return bool(self._tasks) and not any(task.done() for task in self._tasks[:1])
+    async def ready(self) -> None:
+        """Poll from now on, if that is not so yet, and wait for the first answer a little.
 
-    async def start(self) -> None:
-        """Load the state and poll from now on; what can't be loaded is, by a later poll."""
-        if self.is_running:
-            return
-        self._wake = asyncio.Event()
-        self._tasks = [asyncio.create_task(self._poll())]
-        if (listen := getattr(self._db, "notifications", None)) is not None:
-            self._tasks.append(asyncio.create_task(self._listen(listen)))
-        await self.refresh()
+        Without one the state is not known; a later poll brings it.
+        """
+        self.start()
+        if not self._loading.done():
+            await asyncio.wait([self._loading], timeout=FIRST_WAIT_S)
 
-    def ensure_started(self) -> None:
-        """Begin to poll in the background, where there is an event loop that does not yet."""
+    def start(self) -> None:
+        """Poll in the background; where no event loop runs, nothing is read."""
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return
-        if not self.is_running or self._tasks[0].get_loop() is not loop:
-            self._wake = asyncio.Event()
-            self._tasks = [asyncio.create_task(self._poll(at_once=True))]
+        if self._tasks and not self._tasks[0].done() and self._tasks[0].get_loop() is loop:
+            return
+        self._wake = asyncio.Event()
+        self._loading = loop.create_future()
+        self._tasks = [loop.create_task(self._poll())]
+        if (listen := getattr(self._db, "notifications", None)) is not None:
+            self._tasks.append(loop.create_task(self._listen(listen)))
 
     async def refresh(self) -> None:
         """Read the state now; the flag is made known, so that people see it."""
@@ -137,14 +138,14 @@ class Keeper:
         self._state = None if stored is None else State.model_validate(stored)
         self._read_at = time.monotonic()
 
-    async def _poll(self, *, at_once: bool = False) -> None:
+    async def _poll(self) -> None:
         while True:
-            if not at_once:
-                await self._pause()
-            at_once = False
             await self.refresh()
+            if not self._loading.done():
+                self._loading.set_result(None)
             if not self._is_away:
                 await self._after_poll()
+            await self._pause()
 
     async def _pause(self) -> None:
         seconds = self._poll_s * random.uniform(1 - JITTER, 1 + JITTER)  # noqa: S311 - spreads load

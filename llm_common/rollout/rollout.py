@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Mapping
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from decimal import Decimal
 from functools import wraps
@@ -15,7 +15,7 @@ from .. import settings
 from ..context import SHADOW, labels
 from ..cost_tracker import CostMetrics, CostTracker, alerts_for
 from ..database import Database, connect, one_of
-from ..errors import BudgetError, DatabaseError, InvalidInputError
+from ..errors import BudgetError, DatabaseError, InvalidInputError, SpoolError
 from ..telemetry import event
 from ..types import Aliases
 from .environment import environment
@@ -25,7 +25,7 @@ from .keeper import Keeper
 from .models import Arm, Exposure, Shadowing, State
 from .recorder import Recorder
 from .shadow import MOST_AT_ONCE, Shadow, columns_of, execute
-from .showing import Showing, passed_on
+from .showing import Columns, Showing, labelled
 from .watch import look
 
 T = TypeVar("T")
@@ -73,7 +73,8 @@ class Rollout:
         self._guardrails = guardrails or Guardrails()
         self._shadow = shadow or Shadow()
         self._said: set[str] = set()
-        self._shadows: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
+        self._shadowing = 0
         self.db: Database | None = _database(db, aliases)
         if self.db is not None:
             self._keeper = Keeper(self.db, self.project, flag, self._look)
@@ -93,11 +94,11 @@ class Rollout:
     async def start(self) -> None:
         """Load the state, and go on reading it in the background."""
         if self.db is not None:
-            await self._keeper.start()
+            await self._keeper.ready()
 
     async def aclose(self) -> None:
         """Wait for shadow executions, write what is left, and read the state no more."""
-        await asyncio.gather(*self._shadows, return_exceptions=True)
+        await asyncio.gather(*self._background, return_exceptions=True)
         if self.db is not None:
             await self._keeper.aclose()
             await self._recorder.aclose()
@@ -128,7 +129,7 @@ class Rollout:
             attributes: what segments go by, such as ``{"jurisdiction": "California"}``.
         """
         if self.db is not None:
-            self._keeper.ensure_started()
+            self._keeper.start()
         try:
             choice = choose(self.flag, self.state, self.force, unit_id, attributes)
         except Exception as error:  # noqa: BLE001 - an error of the flag must not be the user's
@@ -147,7 +148,7 @@ class Rollout:
         old: Callable[[], Awaitable[T]],
         new: Callable[[], Awaitable[T]],
         attributes: Attributes | None = None,
-        columns: Mapping[str, str | None] | None = None,
+        columns: Columns | None = None,
         old_cost: Callable[[T], Decimal | None] | None = None,
     ) -> T:
         """Run the unit's arm and return its result.
@@ -167,18 +168,22 @@ class Rollout:
             Whatever the old arm raises.
             BudgetError: the new arm was refused.
         """
-        await self._ensure_started()
+        await self.start()
         choice = self.choose(unit_id, attributes)
         if choice.arm == "new":
             showing = self._show(choice)
             try:
-                with self._recorded_in(showing):
+                with showing.recorded(), showing.inside():
                     return await new()
             except BudgetError:
                 raise
             except Exception as error:  # noqa: BLE001 - recorded; the old arm serves
                 choice = self._fallen_back(choice, error)
-        result = await self._run_old(choice, old, columns, old_cost)
+        showing = self._show(choice)
+        with showing.recorded(columns):
+            with showing.inside():
+                result = await old()
+            self._book(showing, old_cost, result)
         if choice.is_shadowed:
             self._start_shadow(choice, new, result)
         return result
@@ -190,21 +195,27 @@ class Rollout:
         old: Callable[[], AsyncGenerator[T, None]],
         new: Callable[[], AsyncGenerator[T, None]],
         attributes: Attributes | None = None,
+        old_cost: Callable[[list[T]], Decimal | None] | None = None,
     ) -> AsyncGenerator[T, None]:
         """Pass on what the unit's arm yields; see `run`.
 
         The old arm serves in place of the new one as long as nothing was passed on; a stream that
-        breaks later breaks for the reader too. Streams are not executed in the shadow.
+        breaks later breaks for the reader too. In the shadow the two lists of items are compared.
+
+        Args:
+            attributes: what segments go by.
+            old_cost: as of `run`; it is given the list of items.
         """
-        await self._ensure_started()
+        await self.start()
         choice = self.choose(unit_id, attributes)
         if choice.arm == "new":
-            has_begun = False
+            showing, has_begun = self._show(choice), False
             try:
-                async with aclosing(passed_on(self._show(choice), new())) as items:
-                    async for item in items:
-                        has_begun = True
-                        yield item
+                with showing.recorded():
+                    async with aclosing(labelled(showing, new())) as items:
+                        async for item in items:
+                            has_begun = True
+                            yield item
                 return
             except BudgetError:
                 raise
@@ -212,9 +223,15 @@ class Rollout:
                 if has_begun:
                     raise
                 choice = self._fallen_back(choice, error)
-        async with aclosing(passed_on(self._show(choice), old())) as items:
-            async for item in items:
-                yield item
+        showing, kept = self._show(choice), list[T]()
+        with showing.recorded():
+            async with aclosing(labelled(showing, old())) as items:
+                async for item in items:
+                    kept.append(item)
+                    yield item
+            self._book(showing, old_cost, kept)
+        if choice.is_shadowed:
+            self._start_shadow(choice, lambda: _listed(new()), kept)
 
     @asynccontextmanager
     async def exposure(
@@ -225,9 +242,9 @@ class Rollout:
         Example:
             ``async with rollout.exposure(bill_id) as shown: await analyse(shown.arm)``
         """
-        await self._ensure_started()
+        await self.start()
         showing = self._show(self.choose(unit_id, attributes))
-        with self._recorded_in(showing):
+        with showing.recorded(), showing.inside():
             yield showing.exposure
 
     def instead_of(
@@ -252,63 +269,40 @@ class Rollout:
 
         return decorate
 
-    async def _ensure_started(self) -> None:
-        if self.db is not None and not self._keeper.is_running:
-            await self._keeper.start()
-
     def _show(self, choice: Choice, arm: str | None = None) -> Showing:
         recorder = self._recorder if self.db is not None and choice.unit else None
         return Showing(choice, arm or choice.arm, recorder)
 
-    @contextmanager
-    def _recorded_in(self, showing: Showing) -> Generator[None]:
-        try:
-            with showing.inside():
-                yield
-        except BaseException as error:
-            showing.ended(error)
-            raise
-        showing.ended()
+    def _book(
+        self, showing: Showing, old_cost: Callable[[T], Decimal | None] | None, result: T
+    ) -> None:
+        """Take down what an execution of the old arm has cost; the ledger learns it afterwards.
 
-    async def _run_old(
-        self,
-        choice: Choice,
-        old: Callable[[], Awaitable[T]],
-        columns: Mapping[str, str | None] | None,
-        old_cost: Callable[[T], Decimal | None] | None,
-    ) -> T:
-        """Run the old arm, with a row in `pipeline_runs` and its cost in the ledger if wanted."""
-        showing = self._show(choice)
-        try:
-            with showing.inside():
-                result = await old()
-        except BaseException as error:
-            showing.ended(error, columns=columns)
-            raise
-        if old_cost is None:
-            showing.ended(columns=columns)
-        else:
-            cost = await self._book(showing.exposure, old_cost, result)
-            showing.ended(columns=columns, cost_usd=None if cost is None else str(cost))
-        return result
-
-    async def _book(
-        self, exposure: Exposure, old_cost: Callable[[T], Decimal | None], result: T
-    ) -> Decimal | None:
-        """Write into the ledger what an execution of the old arm has cost.
-
-        A callback that fails, or a ledger that is away, must not fail the request that was served.
+        A callback that fails must not fail the request that was served.
         """
+        if old_cost is None:
+            return
         try:
             cost = old_cost(result)
             metrics = CostMetrics(model=f"{self.flag}/old", step=self.flag, cost_usd=cost)
-            if self.db is not None:
-                with labels(arm="old", run_id=exposure.id):
-                    await CostTracker(self.db, project=self.project).log_cost(metrics)
         except Exception as error:  # noqa: BLE001 - the host's own callback
+            self._say("not_priced", error=type(error).__name__)
+            return
+        showing.cost_usd = metrics.cost_usd
+        if self.db is not None:
+            with labels(arm="old", run_id=showing.exposure.id):
+                self._spawn(self._log_cost(self.db, metrics))
+
+    async def _log_cost(self, db: Database, metrics: CostMetrics) -> None:
+        try:
+            await CostTracker(db, project=self.project).log_cost(metrics)
+        except (DatabaseError, SpoolError) as error:
             self._say("not_booked", error=type(error).__name__)
-            return None
-        return metrics.cost_usd
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
 
     def _fallen_back(self, choice: Choice, error: Exception) -> Choice:
         event(
@@ -318,20 +312,22 @@ class Rollout:
 
     def _start_shadow(self, choice: Choice, new: Callable[[], Awaitable[Any]], result: Any) -> None:
         showing = self._show(choice, SHADOW)
-        if len(self._shadows) >= MOST_AT_ONCE:
+        if self._shadowing >= MOST_AT_ONCE:
             showing.ended(status="refused", error_class="TooManyShadows")
             return
-        task = asyncio.create_task(self._run_shadow(showing, new, result))
-        self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
+        self._shadowing += 1
+        self._spawn(self._run_shadow(showing, new, result))
 
     async def _run_shadow(
         self, showing: Showing, new: Callable[[], Awaitable[Any]], result: Any
     ) -> None:
         state = self.state
         stored = state.shadow if state else Shadowing()
-        with showing.inside():
-            compared = await execute(self.flag, self._shadow, stored, new, result)
+        try:
+            with showing.inside():
+                compared = await execute(self.flag, self._shadow, stored, new, result)
+        finally:
+            self._shadowing -= 1
         showing.ended(**columns_of(compared))
 
     async def _recorded(self, failures: int) -> None:
@@ -363,3 +359,8 @@ def _database(db: Any, aliases: Aliases) -> Database | None:
     given = one_of(db, *aliases.values())
     named = settings.setting("database_url").value or settings.setting("supabase_url").value
     return None if given is None and not named else connect(given)
+
+
+async def _listed(items: AsyncGenerator[T, None]) -> list[T]:
+    async with aclosing(items):
+        return [item async for item in items]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing, contextmanager
@@ -17,6 +16,8 @@ from .models import Exposure, Status
 from .recorder import Recorder
 
 T = TypeVar("T")
+
+Columns = Mapping[str, str | None]
 
 
 class Showing:
@@ -54,44 +55,58 @@ class Showing:
         with labels(arm=self._arm), executing(self.execution):
             yield
 
-    def ended(
-        self,
-        error: BaseException | None = None,
-        *,
-        columns: Mapping[str, Any] | None = None,
-        **more: Any,
-    ) -> None:
+    @contextmanager
+    def recorded(self, columns: Columns | None = None) -> Generator[None]:
+        """Record how the block ends, as the outcome.
+
+        Args:
+            columns: of the row that an old arm leaves in `pipeline_runs`.
+        """
+        try:
+            yield
+        except BaseException as error:
+            self.ended(error, run=columns)
+            raise
+        self.ended(run=columns)
+
+    def ended(self, error: BaseException | None = None, **known: Any) -> None:
         """Record the outcome.
 
         Args:
             error: what it ended with, if it failed.
-            columns: of the row that an old arm leaves in `pipeline_runs`.
-            more: fields of the outcome that are known better than from here.
+            known: fields of the outcome that are known better than from here.
         """
         if self._recorder is None:
             return
-        run_id = next(iter(self.execution.run_ids), None)
-        outcome = {
+        outcome: dict[str, Any] = {
             "exposure_id": self.exposure.id,
             "unit_id": self.exposure.unit_id,
             "arm": self._arm,
-            "status": status_of(error),
+            "status": _status_of(error),
             "error_class": None if error is None else type(error).__name__,
             "latency_ms": round((time.monotonic() - self._started) * 1000),
-            "cost_usd": _text(self.execution.cost_usd),
-            "run_id": self.exposure.id if columns is not None else run_id,
-            "matched": None,
-            "difference": None,
-            "run": columns,
+            "cost_usd": self.cost_usd,
+            "run_id": next(iter(self.execution.run_ids), None),
+            **known,
         }
-        self._recorder.ended(outcome | more)
+        if outcome.get("run") is not None:
+            outcome["run_id"] = self.exposure.id
+        self._recorder.ended(outcome)
+
+    @property
+    def cost_usd(self) -> Decimal | None:
+        """What was spent; of an old arm that calls nothing through here it is not known."""
+        is_blind = self._arm == "old" and not self.execution.calls
+        return None if is_blind else self.execution.cost_usd
+
+    @cost_usd.setter
+    def cost_usd(self, cost: Decimal | None) -> None:
+        self.execution.calls += 1
+        self.execution.cost_usd = cost
 
 
-def status_of(error: BaseException | None) -> Status:
-    """Name how an execution ended. Pure.
-
-    What a budget refuses and what a caller cancels says nothing about an arm.
-    """
+def _status_of(error: BaseException | None) -> Status:
+    """Name how an execution ended; a budget's refusal and a cancellation tell nothing of an arm."""
     if error is None:
         return "ok"
     if isinstance(error, BudgetError):
@@ -99,25 +114,13 @@ def status_of(error: BaseException | None) -> Status:
     return "error" if isinstance(error, Exception) else "cancelled"
 
 
-async def passed_on(showing: Showing, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
-    """Yield what an arm yields and record how that ends.
-
-    The labels are set around each item: a generator shares the context of whoever reads it.
-    """
+async def labelled(showing: Showing, items: AsyncGenerator[T, None]) -> AsyncGenerator[T, None]:
+    """Yield what an arm yields; around each item, since a generator has its reader's context."""
     async with aclosing(items):
-        try:
-            while True:
-                with showing.inside():
-                    try:
-                        item = await anext(items)
-                    except StopAsyncIteration:
-                        break
-                yield item
-        except (Exception, asyncio.CancelledError, GeneratorExit) as error:
-            showing.ended(error)
-            raise
-        showing.ended()
-
-
-def _text(cost_usd: Decimal | None) -> str | None:
-    return None if cost_usd is None else str(cost_usd)
+        while True:
+            with showing.inside():
+                try:
+                    item = await anext(items)
+                except StopAsyncIteration:
+                    return
+            yield item

@@ -90,12 +90,12 @@ def next_decision(state: State, tally: Tally, action: str, reason: str) -> dict[
 
 def tally_of(answer: Mapping[str, Any]) -> Tally:
     """Read what `llm_rollout_look` answers. Pure."""
-    new, old = _arm(answer["new"]), _arm(answer["old"])
+    everywhere = str(BUCKETS) in answer["new"]["units"]
     return Tally(
-        new=new,
-        old=old,
+        new=_arm(answer["new"]),
+        old=_arm(answer["old"]),
         failures_in_a_row=answer["failures"],
-        has_control=bool(old.units) or not set(new.units) & {BUCKETS},
+        has_control=bool(answer["old"]["units"]) or not everywhere,
         seconds=answer["seconds"],
     )
 
@@ -106,8 +106,9 @@ def evidence_of(found: Sequence[Finding]) -> list[dict[str, Any]]:
 
 
 def _arm(counts: Mapping[str, Any]) -> ArmTally:
+    units = {int(share): units for share, units in counts["units"].items()}
     return ArmTally(
-        units={int(share): units for share, units in counts["units"].items()},
+        units={share: number for share, number in units.items() if 0 < share < BUCKETS},
         finished=counts["finished"],
         errors=counts["errors"],
         slow=counts["slow"],
