@@ -51,7 +51,7 @@ SLOW_SHARE = 0.05
 """A P95 above its limit is a share of slow outcomes above this."""
 LOST_SHARE = 0.01
 SUSPICION = 3.0
-"""An e-value from which on a rollout waits for more outcomes."""
+"""An e-value from which on a rollout waits, be the sums of the costs in proportion or not."""
 
 Action = Literal["advance", "hold", "roll_back"]
 
@@ -245,7 +245,7 @@ def _judged(rate: _Rate, has_control: bool, min_exposures: int) -> Finding:
             return rate.finding(State.TRIPPED, evidence, verdict)
         verdict = f"above it, but not proven worse than the old arm (e-value {worse:.3g})"
         return rate.finding(State.INCONCLUSIVE, evidence, verdict)
-    if rate.hits > rate.limit * rate.trials or evidence >= SUSPICION:
+    if rate.hits > rate.limit * rate.trials:  # without which no evidence exceeds 1
         verdict = f"not proven yet (e-value {evidence:.3g})"
         return rate.finding(State.INCONCLUSIVE, evidence, verdict)
     return rate.finding(State.OK, evidence, "within it")

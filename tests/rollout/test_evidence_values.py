@@ -51,6 +51,13 @@ def test_below_the_threshold_one_trial_never_gains_in_the_mean(limit, part) -> N
     assert mean <= 1 + 1e-9
 
 
+@given(counts(), rates)
+def test_a_rate_within_the_threshold_is_no_evidence(counted, rate) -> None:
+    trials, hits = counted
+    if hits <= rate * trials:
+        assert above_threshold(trials, hits, rate) <= 1 + 1e-9
+
+
 @given(counts(fewest=1), rates)
 def test_an_error_in_place_of_a_success_is_more_evidence(counted, rate) -> None:
     trials, hits = counted
@@ -111,6 +118,7 @@ def test_evidence_beyond_what_a_float_holds_is_cut() -> None:
     assert math.isfinite(dearer([1.0] * 2_000))
     assert math.isfinite(off_share([(1, 5_000, 0)]))
     assert above_threshold(100_000, 0, 0.9) == 0
+    assert above_control(100_000, 5_500, 100_000, 90_000, 0.05) == 0
 
 
 def test_fair_stakes_gain_nothing_in_the_mean() -> None:

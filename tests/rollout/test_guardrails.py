@@ -183,6 +183,15 @@ def test_one_very_dear_outcome_holds_and_is_not_taken_back() -> None:
     assert found("cost", spike).state is State.INCONCLUSIVE
 
 
+def test_costs_that_are_dearer_pair_by_pair_hold_though_their_sums_are_in_proportion() -> None:
+    new = {"costs": (*[Decimal("0.025")] * 29, Decimal(1))}
+    old = {"costs": (*[Decimal("0.01")] * 29, Decimal(100))}
+    suspect = found("cost", tally(new=new, old=old))
+    assert suspect.state is State.INCONCLUSIVE
+    assert suspect.evidence is not None
+    assert 3 <= suspect.evidence < 20
+
+
 def test_a_free_arm_beside_a_free_one_is_within_the_ratio() -> None:
     free = {"costs": (Decimal(0),) * 100}
     assert found("cost", tally(new=free, old=free)).state is State.OK
