@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, HTTPException, Request
 from pydantic import BaseModel
 
+from llm_common import SearchResult
+
 from ..bills import Bills
 from ..models import Analysis, AnalysisRequest
 from ..services.llm.orchestrator import Desk
@@ -23,6 +25,12 @@ class Costs(BaseModel):
     today_usd: Decimal
     by_model: dict[str, Decimal]
     search_cache: dict[str, Any]
+
+
+class SearchRequest(BaseModel):
+    """The body of POST /search."""
+
+    query: str
 
 
 def bills_of(request: Request) -> Bills:
@@ -52,6 +60,14 @@ async def analyze(
     if bill is None:
         raise HTTPException(404, f"no bill {request.bill_id}")
     return {"analysis": await desk.analyze(bill, request)}
+
+
+@router.post("/search")
+async def search(
+    request: SearchRequest, desk: Annotated[Desk, Depends(desk_of)]
+) -> dict[str, list[SearchResult]]:
+    """Search the web, as the analyses do."""
+    return {"results": await desk.search.search(request.query, count=5)}
 
 
 @router.get("/costs")
