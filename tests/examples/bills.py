@@ -6,7 +6,7 @@ import itertools
 import random
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -59,7 +59,7 @@ def versions(chosen: Sequence[Document], numbers: range, *, seed: int = 1) -> li
     return ids
 
 
-def analyses(ids: Sequence[str]) -> Iterator[Request]:
+def analyses(ids: Iterable[str]) -> Iterator[Request]:
     """Ask for an analysis of each."""
     for bill_id in ids:
         yield Request(bill_id, "/analyze", {"bill_id": bill_id}, read)

@@ -32,6 +32,9 @@ def environment(provider: ProviderServer, state_dir: Path) -> Mapping[str, str]:
         **provider.environment(),
         "LLM_COMMON_STATE_DIR": str(state_dir),
         "LLM_COMMON_ROLLOUT_POLL_S": "0.2",
+        # A story takes a minute and as many analyses as a year.
+        "DAILY_BUDGET_USD": "10000",
+        "MONTHLY_BUDGET_USD": "10000",
     }
 
 

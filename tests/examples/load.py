@@ -99,7 +99,11 @@ class Load:
         except TimeoutError:
             shown = Counter((one.by, one.worker) for one in self.seen[mark:])
             raise AssertionError(f"it did not come to that: {shown}") from None
-        assert self.problems == []
+        self.check()
+
+    def check(self) -> None:
+        """Fail if anything has failed, with what the host says of it."""
+        assert not self.problems, "\n".join([*self.problems, self._deployment.log])
 
     async def _go_on(self, client: httpx.AsyncClient) -> None:
         while not self._is_over and (request := next(self._requests, None)):
@@ -115,7 +119,8 @@ class Load:
             response.raise_for_status()
             by, answer = request.read(response)
         except (httpx.HTTPError, ValueError, KeyError) as error:
-            return Seen(request.unit, request.path, problem=f"{request.path}: {error!r}")
+            problem = f"{request.path} {request.body}: {error!r}"
+            return Seen(request.unit, request.path, problem=problem)
         worker = response.headers["x-served-by"]
         took = time.monotonic() - started
         return Seen(request.unit, request.path, by, worker, took, answer=answer)

@@ -122,8 +122,8 @@ class Story:
         self.is_broken = False
         # Nobody calls the new models any more, whether they are well again or not.
         await self.served_by(self.old)
-        log = await self.command("log", "--flag", self.flag)
-        assert [entry["actor"] for entry in log if entry["action"] == "roll_back"] == ["guardrails"]
+        decisions = (await self.command("log", "--flag", self.flag))["decisions"]
+        assert [d["actor"] for d in decisions if d["action"] == "roll_back"] == ["guardrails"]
 
     async def reset_and_on_again(self) -> None:
         refused = await self.operator("rollout", "set", "100", "--flag", self.flag, "--reason", "x")

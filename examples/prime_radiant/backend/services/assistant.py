@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -30,7 +31,11 @@ class Assistant:
     """Answers users, over the database that the environment names."""
 
     def __init__(self) -> None:
-        self.costs = CostTracker(project=PROJECT, daily_budget_usd=10, monthly_budget_usd=300)
+        self.costs = CostTracker(
+            project=PROJECT,
+            daily_budget_usd=os.getenv("DAILY_BUDGET_USD", "10"),
+            monthly_budget_usd=os.getenv("MONTHLY_BUDGET_USD", "300"),
+        )
         self._llm = LLMClient("openrouter", model=MODEL, cost_tracker=self.costs)
 
     async def answer(self, turn: Turn) -> Piece:

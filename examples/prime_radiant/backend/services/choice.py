@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, asynccontextmanager
+from decimal import Decimal
 from functools import partial
 
 from llm_common import Rollout
 
-from ..llm.client import PrimeLLMClient
+from ..llm.client import PrimeLLMClient, estimate_tokens
 from ..models import Piece, Turn
 from .assistant import PROJECT, Assistant
 
 FLAG = "chat"
+
+# What gpt-4-turbo costs, USD per token; the old client does not count money.
+INPUT_USD, OUTPUT_USD = Decimal("0.00001"), Decimal("0.00003")
 
 
 class ChosenAssistant(Assistant):
@@ -26,13 +30,19 @@ class ChosenAssistant(Assistant):
     async def answer(self, turn: Turn) -> Piece:
         """Answer at once, by the code that is this user's."""
         new = partial(super().answer, turn)
-        return await self.rollout.run(turn.user_id, old=partial(self._old, turn), new=new)
+        old = partial(self._old, turn)
+        return await self.rollout.run(
+            turn.user_id, old=old, new=new, old_cost=lambda _: self._cost(turn)
+        )
 
     async def stream(self, turn: Turn) -> AsyncGenerator[Piece]:
         """Answer piece by piece, by the code that is this user's."""
         new = partial(super().stream, turn)
         old = partial(self._old_stream, turn)
-        async with aclosing(self.rollout.stream(turn.user_id, old=old, new=new)) as pieces:
+        pieces = self.rollout.stream(
+            turn.user_id, old=old, new=new, old_cost=lambda _: self._cost(turn)
+        )
+        async with aclosing(pieces):
             async for piece in pieces:
                 yield piece
 
@@ -44,6 +54,11 @@ class ChosenAssistant(Assistant):
         async with aclosing(self._client.chat_stream(turn.user_id, turn.message)) as pieces:
             async for piece in pieces:
                 yield Piece(text=piece, answered_by="old client")
+
+    def _cost(self, turn: Turn) -> Decimal:
+        """Return about what the old client has spent on its last answer to a user, in USD."""
+        said = [estimate_tokens(m.content) for m in self._client.store.get(turn.user_id)]
+        return sum(said[:-1]) * INPUT_USD + sum(said[-1:]) * OUTPUT_USD
 
 
 @asynccontextmanager

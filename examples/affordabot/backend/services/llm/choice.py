@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any
 
 from llm_common import Rollout
+from llm_common.rollout import Shadow
 
 from ...models import Analysis, AnalysisRequest, Bill, Evidence, Impact
 from ..research.zai import QUERY_TEMPLATES
@@ -28,7 +29,8 @@ SEARCH_USD = Decimal("0.01")
 async def open_desk(db: Any) -> AsyncGenerator[Desk]:
     """Lend the clients of this process, with a rollout between the old code and the new."""
     dual = DualModelAnalyzer()
-    async with orchestrator.open_desk(db) as desk, Rollout(FLAG, db=db, project=PROJECT) as rollout:
+    rollout = Rollout(FLAG, db=db, project=PROJECT, shadow=Shadow(compare=difference))
+    async with orchestrator.open_desk(db) as desk, rollout:
 
         async def analyze(bill: Bill, request: AnalysisRequest) -> Analysis:
             jurisdiction = request.jurisdiction or bill.jurisdiction
@@ -59,6 +61,13 @@ async def run_old(
         title=bill.title,
         model_override=request.model_override,
     )
+
+
+def difference(old: LegislationAnalysis, new: Analysis) -> dict[str, int] | None:
+    """Compare what was served with what the new code would have: the number of impacts."""
+    if len(old.impacts) == len(new.impacts):
+        return None
+    return {"impacts_old": len(old.impacts), "impacts_new": len(new.impacts)}
 
 
 def cost_of(written: LegislationAnalysis) -> Decimal:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -27,7 +28,12 @@ class Desk:
 @asynccontextmanager
 async def open_desk(db: Any) -> AsyncGenerator[Desk]:
     """Lend the clients of this process; `db` is a Supabase client or a Postgres URL."""
-    costs = CostTracker(db, project=PROJECT, daily_budget_usd=10, monthly_budget_usd=300)
+    costs = CostTracker(
+        db,
+        project=PROJECT,
+        daily_budget_usd=os.getenv("DAILY_BUDGET_USD", "10"),
+        monthly_budget_usd=os.getenv("MONTHLY_BUDGET_USD", "300"),
+    )
     search = WebSearchClient(cost_tracker=costs)
     pipeline = AnalysisPipeline(LLMClient("openrouter"), search, costs)
 
