@@ -23,7 +23,7 @@ from tests.runs.conftest import Calls, Table
 
 
 def unit(**changes: Any) -> Unit:
-    fields = {"project": "test", "pipeline_name": "demo", "unit_key": "AB-1", "inputs": {"text": "a"}}
+    fields = {"project": "test", "pipeline": "demo", "unit_key": "AB-1", "inputs": {"text": "a"}}
     return Unit(**{**fields, **changes})
 
 
