@@ -34,7 +34,7 @@ lint: $(VENV)/.all
 	$(BIN)/lint-imports
 
 test: lint  ## every check: style, types, layers, tests, coverage
-	$(BIN)/python -m pytest --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term
 
 test-hosts: $(VENV)/.all  ## what a host sees: submodule, plain pip, poetry, wheel, fresh clones
 	$(BIN)/python -m pytest -m hosts --timeout 600 tests/hosts

@@ -263,6 +263,8 @@ def _import() -> None:
     litellm.suppress_debug_info = True
     # It uses what pydantic has deprecated; where a host makes warnings errors, streams would break.
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"litellm\.")
+    # litellm sets this one at its import; it is gone where a host sets the filters anew after that.
+    warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier.*", category=UserWarning)
     with warnings.catch_warnings():
         # Its types for streams are built when they are first used, and pydantic warns of them.
         warnings.simplefilter("ignore")

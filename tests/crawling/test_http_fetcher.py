@@ -17,6 +17,11 @@ from .web import page, redirect, site
 HTML = "<p>A page of some length</p>"
 
 
+def gzipped(body: bytes) -> bytes:
+    """Compress without the time of day, which would be in the name of the test."""
+    return gzip.compress(body, mtime=0)
+
+
 async def test_a_page(fetcher: HttpFetcher) -> None:
     async with site({"/a": page(HTML)}) as served:
         fetched = await fetcher.fetch(f"{served.url}/a?b=%7e#part")
@@ -56,8 +61,8 @@ async def test_retry_after_is_read(fetcher: HttpFetcher) -> None:
 @pytest.mark.parametrize(
     ("encoding", "body"),
     [
-        ("gzip", gzip.compress(HTML.encode())),
-        ("x-gzip", gzip.compress(b"<p>A page of ") + gzip.compress(b"some length</p>")),
+        ("gzip", gzipped(HTML.encode())),
+        ("x-gzip", gzipped(b"<p>A page of ") + gzipped(b"some length</p>")),
         ("deflate", zlib.compress(HTML.encode())),
         ("deflate", zlib.compress(HTML.encode())[2:-4]),
         ("identity", HTML.encode()),
@@ -75,9 +80,9 @@ async def test_a_compressed_body_is_decompressed(
     [
         ("gzip", b"this is not gzip"),
         ("deflate", b"this is not deflate"),
-        ("gzip", gzip.compress(HTML.encode())[:-9]),
+        ("gzip", gzipped(HTML.encode())[:-9]),
         ("br", b"whatever"),
-        ("gzip, gzip", gzip.compress(gzip.compress(HTML.encode()))),
+        ("gzip, gzip", gzipped(gzipped(HTML.encode()))),
     ],
 )
 async def test_a_body_that_is_not_what_it_says_is_broken(
