@@ -221,7 +221,7 @@ BEGIN
     FROM jsonb_to_recordset(payload->'exposures')
          e(id uuid, revision bigint, unit_id text, arm text, reason text, share int, counted boolean)
     ON CONFLICT (id) DO NOTHING;
-    INSERT INTO pipeline_runs (id, project, pipeline, unit_key, input_hash, status, started_at, completed_at, error_class,
+    INSERT INTO pipeline_runs (id, project, pipeline_name, unit_key, input_hash, status, started_at, completed_at, error_class,
                                bill_id, jurisdiction, generate_model, review_model)
     SELECT o.run_id, payload->>'project', payload->>'flag', o.unit_id, o.run_id::text,
            CASE o.status WHEN 'ok' THEN 'completed' WHEN 'cancelled' THEN 'cancelled' ELSE 'failed' END,

@@ -308,3 +308,21 @@ def status(database: Database = None, as_json: Json = False) -> None:
 def verify(database: Database = None, as_json: Json = False) -> None:
     """Compare the database with the migrations; exit code 2 when something differs."""
     run(migrating.verify(Where.of(database, None), as_json=as_json))
+
+
+@migrate_app.command()
+def emit(
+    tool: Annotated[
+        str,
+        typer.Option(
+            "--for", help="supabase: files for `supabase db push`; psql: `rollback/` as well."
+        ),
+    ],
+    folder: Annotated[
+        Path | None,
+        typer.Option("--to", help="Default: supabase/migrations, and migrations for psql."),
+    ] = None,
+    as_json: Json = False,
+) -> None:
+    """Write the migrations as files for another tool."""
+    migrating.emit(tool, folder, as_json=as_json)

@@ -21,8 +21,12 @@ from decimal import Decimal
 from functools import lru_cache, reduce
 from itertools import accumulate
 
-POINTS = 24
-"""Points of each grid. More gain nothing that shows in the simulations."""
+POINTS = 32
+"""Points of each grid of rates. With more of them the e-values hardly change."""
+FALL = 3
+"""How fast the weight of a rate falls towards 1, where a few outcomes prove it anyway."""
+TOP_LOGIT = 5.0
+"""The log-odds at which a grid ends, a rate of 0.993."""
 LOWEST_CONTROL = 0.1
 """The lowest rate of the control on the grid, as a part of the threshold."""
 STAKES = (0.1, 0.3, 0.5, 0.7, 0.9)
@@ -40,10 +44,12 @@ class _Grid:
 
     Attributes:
         hit: log of each rate; `miss`: log of one minus it.
+        weight: of each rate in a mixture; their sum is 1.
     """
 
     hit: tuple[float, ...]
     miss: tuple[float, ...]
+    weight: tuple[float, ...]
 
     def likelihoods(self, trials: int, hits: int) -> list[float]:
         """Return the log-likelihood of the counts at each rate."""
@@ -54,12 +60,21 @@ class _Grid:
 
 @lru_cache(maxsize=32)
 def _grid(lowest: float) -> _Grid:
-    """Return rates between the lowest and 1, evenly spaced by their logarithms.
+    """Return rates between the lowest and 1, weighted as by a Beta(0, `FALL`) cut off below it.
 
-    That is the density 1 / p, the limit of Beta(a, 1) for a towards 0, cut off below `lowest`.
+    Its density is (1 - p)**(FALL - 1) / p: it favours rates just above the lowest, which take
+    longest to prove. The points are even in the log-odds, which makes their weights one power
+    of 1 - p higher; so they lie close together near 1 as well.
     """
-    rates = [lowest ** (1 - (i + 0.5) / POINTS) for i in range(POINTS)]
-    return _Grid(tuple(map(math.log, rates)), tuple(math.log1p(-rate) for rate in rates))
+    bottom = math.log(lowest / (1 - lowest))
+    step = (max(TOP_LOGIT, bottom + 1) - bottom) / POINTS
+    rates = [1 / (1 + math.exp(-bottom - step * (i + 0.5))) for i in range(POINTS)]
+    total = sum((1 - rate) ** FALL for rate in rates)
+    return _Grid(
+        tuple(math.log(rate) for rate in rates),
+        tuple(math.log1p(-rate) for rate in rates),
+        tuple((1 - rate) ** FALL / total for rate in rates),
+    )
 
 
 def above_threshold(trials: int, hits: int, threshold: float) -> float:
@@ -72,7 +87,8 @@ def above_threshold(trials: int, hits: int, threshold: float) -> float:
     """
     grid = _grid(threshold)
     at_threshold = hits * math.log(threshold) + (trials - hits) * math.log1p(-threshold)
-    return _exp(_log_mean(grid.likelihoods(trials, hits)) - at_threshold)
+    mixed = _log_mean(grid.likelihoods(trials, hits), grid.weight)
+    return _exp(mixed - at_threshold)
 
 
 def above_control(
@@ -91,10 +107,16 @@ def above_control(
     Where the rates of both arms change alike during the epoch, as in an outage, the hypothesis
     does not hold to the letter. The simulations in the tests cover that case.
     """
-    above = _grid(threshold).likelihoods(trials, hits)
-    control = _grid(threshold * LOWEST_CONTROL)
-    below = control.likelihoods(control_trials, control_hits)
-    mixed = _log_mixture(above, below, _below_each(threshold))
+    above, below = _grid(threshold), _grid(threshold * LOWEST_CONTROL)
+    logs = above.likelihoods(trials, hits)
+    control = below.likelihoods(control_trials, control_hits)
+    most = max(control)
+    # What underflows counts as nothing, which only lessens the evidence.
+    parts = [math.exp(log - most) * w for log, w in zip(control, below.weight, strict=True)]
+    sums, weights = list(accumulate(parts)), list(accumulate(below.weight))
+    means = [sums[count - 1] / weights[count - 1] for count in _below_each(threshold)]
+    given = [w * mean for w, mean in zip(above.weight, means, strict=True)]
+    mixed = most + _log_mean(logs, given)
     return _exp(mixed - _log_greatest(trials, hits, control_trials, control_hits))
 
 
@@ -161,20 +183,6 @@ def _below_each(threshold: float) -> tuple[int, ...]:
     return tuple(sum(rate < above for rate in control) for above in _grid(threshold).hit)
 
 
-def _log_mixture(above: list[float], below: list[float], counts: Sequence[int]) -> float:
-    """Return the log of the mean over `above`, each times the mean of its first rates of `below`.
-
-    What underflows counts as 0, which only lessens the evidence.
-    """
-    most_above, most_below = max(above), max(below)
-    sums = list(accumulate(math.exp(each - most_below) for each in below))
-    mixed = sum(
-        math.exp(each - most_above) * sums[count - 1] / count
-        for each, count in zip(above, counts, strict=True)
-    )
-    return most_above + most_below + math.log(mixed / len(above)) if mixed else -math.inf
-
-
 def _log_greatest(trials: int, hits: int, control_trials: int, control_hits: int) -> float:
     """Return the log of the greatest likelihood with the new arm's rate at most the control's."""
     if hits * control_trials <= control_hits * trials:
@@ -190,9 +198,11 @@ def _log_peak(trials: int, hits: int) -> float:
     return hits * math.log(hits / trials) + misses * math.log(misses / trials)
 
 
-def _log_mean(logs: Sequence[float]) -> float:
+def _log_mean(logs: Sequence[float], weights: Sequence[float]) -> float:
+    """Return the log of the weighted sum of what the logs stand for."""
     most = max(logs)
-    return most + math.log(sum(math.exp(each - most) for each in logs) / len(logs))
+    total = sum(math.exp(log - most) * w for log, w in zip(logs, weights, strict=True))
+    return most + math.log(total) if total else -math.inf
 
 
 def _exp(log: float) -> float:

@@ -8,8 +8,9 @@ hold for the epoch as a whole. A new epoch starts anew, and so do its bounds.
 - `CONTROL_ALPHA` bounds the probability that one of the three rates ever takes back a new arm
   whose true rate is above the limit, but no higher than the control's: an outage of a provider
   hits both arms and is not the new arm's fault. It is looser, since such a rollback is cheap and a
-  late one is not: at 20 % errors against 3 %, with half of the units in each arm, it saves 18 of 56
-  exposures of the new arm. In the simulations of the tests 1.5 % of such rollouts are taken back.
+  late one is not: at 20 % errors against 3 %, with half of the units in each arm, the median
+  rollback comes after 38 exposures of the new arm, not 55. Evidence that may be asked for at any
+  time is cautious: of simulated rollouts with 20 % errors in both arms, 2 % are taken back.
 
 A rate takes the new arm back only when both tests say so, which needs no correction: where either
 hypothesis holds, the test of that hypothesis bounds the error alone (an intersection-union test).
@@ -45,12 +46,12 @@ __all__ = [
 ]
 
 ALPHA = 0.05
-CONTROL_ALPHA = 0.2
+CONTROL_ALPHA = 0.25
 SLOW_SHARE = 0.05
 """A P95 above its limit is a share of slow outcomes above this."""
 LOST_SHARE = 0.01
 SUSPICION = 3.0
-"""An e-value from which on a rollout waits for more outcomes."""
+"""An e-value from which on a rollout waits, be the sums of the costs in proportion or not."""
 
 Action = Literal["advance", "hold", "roll_back"]
 
@@ -222,7 +223,7 @@ def _data_loss(tally: Tally, guardrails: Guardrails) -> Finding:
     if not new.lost and new.finished >= guardrails.min_exposures:
         return rate.finding(State.OK, None, "none is lost")
     found = _judged(rate, tally.has_control, guardrails.min_exposures)
-    excused = tally.has_control and new.lost * old.due <= old.lost * new.due
+    excused = tally.has_control and old.due and new.lost * old.due <= old.lost * new.due
     if found.state is State.OK and new.lost and not excused:
         verdict = "more than in the old arm"
         return rate.finding(State.INCONCLUSIVE, found.evidence, verdict)
@@ -244,7 +245,7 @@ def _judged(rate: _Rate, has_control: bool, min_exposures: int) -> Finding:
             return rate.finding(State.TRIPPED, evidence, verdict)
         verdict = f"above it, but not proven worse than the old arm (e-value {worse:.3g})"
         return rate.finding(State.INCONCLUSIVE, evidence, verdict)
-    if rate.hits > rate.limit * rate.trials or evidence >= SUSPICION:
+    if rate.hits > rate.limit * rate.trials:  # without which no evidence exceeds 1
         verdict = f"not proven yet (e-value {evidence:.3g})"
         return rate.finding(State.INCONCLUSIVE, evidence, verdict)
     return rate.finding(State.OK, evidence, "within it")
@@ -259,9 +260,7 @@ def _cost(tally: Tally, guardrails: Guardrails) -> Finding:
     """
     new, old = tally.new, tally.old
     pairs = list(zip(new.costs, old.costs, strict=False))
-    unpriced = (
-        f"; {new.unpriced} outcomes of the new arm have no known cost" if new.unpriced else ""
-    )
+    unpriced = f"; {new.unpriced} of its outcomes have no known cost" if new.unpriced else ""
 
     def finding(state: State, evidence: float | None, verdict: str) -> Finding:
         text = (

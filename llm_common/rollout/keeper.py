@@ -20,7 +20,7 @@ POLL_S = 5.0
 JITTER = 0.2
 """Polls are a fifth earlier or later, so that processes do not ask all at once."""
 STALE_POLLS = 3
-LEAST_STALE_S = 5.0
+LEAST_STALE_S = 2.0
 FIRST_WAIT_S = 2.0
 """What the first request of a process may wait for the state."""
 CHANNEL = "llm_rollout"

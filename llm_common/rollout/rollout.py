@@ -137,8 +137,8 @@ class Rollout:
             return Choice("old", "error")
         if choice.reason in {"no_unit", "no_state", "stale"}:
             self._say(choice.reason)
-        elif self._said:
-            self._said &= {"bad_environment", "no_unit"}
+        else:
+            self._said -= {"no_state", "stale", "error"}
         return choice
 
     async def run(

@@ -37,16 +37,28 @@ def emit(
         migrations: by default those of this library.
 
     Raises:
-        MigrationError: a file of that name holds something else; nothing was written.
+        MigrationError: a file of that name holds something else, and nothing was written; or the
+            folder is none, or can't be written.
     """
     files: dict[Path, str] = {}
     for migration in migrations or read():
         files[target / migration.file] = _forward(migration, schema)
         if rollbacks:
             files[target / "rollback" / migration.file] = _back(migration, schema)
+    try:
+        return _written(files)
+    except OSError as error:
+        raise MigrationError(
+            f"{error.filename} is no folder to write to ({error.strerror}): name another"
+        ) from error
+
+
+def _written(files: dict[Path, str]) -> list[Path]:
+    """Write what is not there, once it is certain that every file can be."""
     new = {path: text for path, text in files.items() if not _is_there(path, text)}
+    for folder in {path.parent: None for path in new}:
+        folder.mkdir(parents=True, exist_ok=True)
     for path, text in new.items():
-        path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8")
     return list(new)
 
