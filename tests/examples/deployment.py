@@ -136,7 +136,11 @@ class Deployment:
         guard = subprocess.Popen(["sh", "-c", GUARD, str(process.pid)], stdin=subprocess.PIPE)
         instance = Instance(process, guard)
         instance.reader = asyncio.create_task(instance.read())
-        await until(instance.is_up, START_TIMEOUT_S)
+        try:
+            await until(instance.is_up, START_TIMEOUT_S)
+        except BaseException:
+            await instance.stop()
+            raise
         return instance
 
 

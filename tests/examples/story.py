@@ -79,6 +79,12 @@ class Story:
         await self.switched_off_by_the_environment()
         await self.without_the_old_code(folder)
 
+    async def tell_briefly(self) -> None:
+        """Go there and back, while users ask."""
+        await self.deployed_with_the_flag_off()
+        await self.for_a_part(50, 0)
+        await self.killed_without_a_restart()
+
     async def deployed_with_the_flag_off(self) -> None:
         await self.load.until(lambda seen: count(seen, self.old) >= 20)
         assert count(self.load.seen, self.new) == 0

@@ -21,7 +21,7 @@ from tests.examples.load import Load, Seen
 from tests.servers import execute
 from tests.servers import fetch as fetch_rows
 
-pytestmark = pytest.mark.examples
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
 
 LATENCY_S = 1.0
 ONE_IN = 50
