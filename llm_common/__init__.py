@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .cost_tracker import CostMetrics, CostTracker, drain_on_sigterm
     from .errors import BudgetExceededError, InsufficientEvidenceError, LLMCommonError
     from .llm_client import LLMClient
+    from .rollout import Rollout
     from .routing import LLMTask
     from .types import LLMResponse
     from .web_search import SearchResult, WebSearchClient
@@ -33,6 +34,7 @@ _HOME = {
     "LLMResponse": "types",
     "LLMTask": "routing",
     "ReviewCritique": "analysis",
+    "Rollout": "rollout",
     "SearchResult": "web_search",
     "WebSearchClient": "web_search",
     "drain_on_sigterm": "cost_tracker",
@@ -51,6 +53,7 @@ __all__ = [
     "LLMResponse",
     "LLMTask",
     "ReviewCritique",
+    "Rollout",
     "SearchResult",
     "WebSearchClient",
     "__version__",

@@ -15,7 +15,7 @@ from decimal import Decimal
 from typing import Any, Generic, Literal, Protocol, TypeVar
 from uuid import uuid4
 
-from .context import Labels
+from .context import Labels, note_cost
 from .cost_tracker import ESTIMATED, CostTracker, Hold, Intent, Kind, Limit, Outcome
 from .errors import CallError, ContextLengthError, RateLimitedError
 from .limits import Entry, Shared, Ticket, admit, down, gate, limited, shared_for
@@ -160,7 +160,7 @@ class Operation:
             arm=labels.arm,
             tags=labels.tags,
             prompt=self.prompt,
-            limits=self.limits,
+            limits=(*self.limits, *labels.limits),
             timeout_s=self.timeout_s,
         )
 
@@ -183,6 +183,7 @@ class Operation:
     def settle(self, hold: Hold, outcome: Outcome) -> None:
         """Record how an attempt ended and add its cost to the operation's."""
         cost = self.tracker.settle(hold, outcome)
+        note_cost(cost)
         if self.seen is not None:
             self.seen.settled(outcome, cost, time.monotonic() - hold.started)
         self.cost_usd = None if self.cost_usd is None or cost is None else self.cost_usd + cost

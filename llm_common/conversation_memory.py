@@ -90,7 +90,9 @@ class ConversationMemory:
             ConfigurationError: no project is named.
             InvalidInputError: another role, or an id that is not a UUID.
             DatabaseError: it was not saved, as far as is known: repeat it with the same id.
+            ShadowWriteError: in a shadow execution.
         """
+        context.refuse_in_shadow("saving a message")
         if role not in ROLES:
             raise InvalidInputError(f"role={role!r}: pass user, assistant or system")
         identifier = _uuid("message_id", message_id or uuid4())

@@ -29,6 +29,8 @@ LLMCommonError
 │   ├── ModelNotFoundError            404
 │   └── RefusedError                  the provider's filter or the model declined
 ├── ResponseValidationError           the answer never matched the response model
+├── RolloutError                      a decision that the state of a rollout does not allow
+│   └── ShadowWriteError              a write in a shadow execution
 └── RunError
     ├── InsufficientEvidenceError     too little to analyse; nothing was invented
     ├── RunBusyError                  another living process holds this run
@@ -217,6 +219,14 @@ class RefusedError(CallError):
 
 class ResponseValidationError(LLMCommonError):
     """The answer never matched the response model, after every reask."""
+
+
+class RolloutError(LLMCommonError):
+    """A decision that the state of a rollout does not allow, such as widening after a rollback."""
+
+
+class ShadowWriteError(RolloutError):
+    """A shadow execution tried to write; nothing was written."""
 
 
 class RunError(LLMCommonError):

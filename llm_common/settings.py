@@ -24,6 +24,7 @@ ENVIRONMENT = {
     "spool": "LLM_COMMON_SPOOL",
     "supabase_url": "SUPABASE_URL",
     "alert_webhook": "LLM_COMMON_ALERT_WEBHOOK",
+    "rollout_poll_s": "LLM_COMMON_ROLLOUT_POLL_S",
 }
 """Setting -> environment variable. The same names are the keys of the TOML file."""
 

@@ -19,7 +19,7 @@ HEAVY = ("litellm", "openai", "instructor", "supabase", "httpx", "psycopg", "aio
 PUBLIC = {
     "AnalysisPipeline", "BillAnalysis", "BudgetExceededError", "ConversationMemory", "CostMetrics",
     "CostTracker", "InsufficientEvidenceError", "LLMClient", "LLMCommonError", "LLMResponse",
-    "LLMTask", "ReviewCritique", "SearchResult", "WebSearchClient", "__version__",
+    "LLMTask", "ReviewCritique", "Rollout", "SearchResult", "WebSearchClient", "__version__",
     "drain_on_sigterm",
 }  # fmt: skip
 HOME = {

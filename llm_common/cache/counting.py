@@ -98,14 +98,6 @@ async def flush(db: Database) -> None:
         raise
 
 
-def take_all(db: Database) -> dict[str, int]:
-    """Take the hits by key, for a database of the schema before, which counts no more than that."""
-    with _lock:
-        taken = _pending.pop(db.identity, None)
-    counts = taken.counts if taken else {}
-    return {of.cache_key: sum(each.values()) for of, each in counts.items()}
-
-
 def _row(of: Counted, counts: Mapping[Kind, int]) -> dict[str, Any]:
     return {
         "cache_key": of.cache_key,

@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 from ..database import Database
-from ..errors import CallError, DatabaseError, LLMCommonError, SchemaError
+from ..errors import CallError, DatabaseError, LLMCommonError
 from ..telemetry import event
 from . import counting
 from .counting import Counted, Kind
@@ -35,11 +35,6 @@ REST_S = 30.0
 """After a failure an old answer serves for so long before the engine is asked again."""
 SHOWN = 12
 """Characters of a key that are enough to find its row."""
-
-_windows: dict[str, bool] = {}
-"""Whether a database has windows. In one of the schema before, a claim is also the read, and
-nothing is ever stale.
-"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +123,6 @@ class WindowCache(Generic[R]):
         most_entries: int = MOST_ENTRIES,
     ) -> None:
         self._db = db
-        self._place = db.identity
         self._codec = codec
         self._memory_s = memory_s
         self._work = work
@@ -167,42 +161,19 @@ class WindowCache(Generic[R]):
 
     async def stats(self, project: str) -> dict[str, Any]:
         """Write what was counted, and return the database's counts for a project."""
-        if await self._has_windows():
-            await counting.flush(self._db)
-            return await self._leases.call("stats", {"project": project})
-        hits = counting.take_all(self._db)
-        return await self._leases.call("stats", {"project": project, "memory_hits": hits})
+        await counting.flush(self._db)
+        return await self._leases.call("stats", {"project": project})
 
     async def flush(self) -> None:
         """Write what was counted; if the database is away, it is written later."""
         try:
-            if await self._has_windows():
-                await counting.flush(self._db)
+            await counting.flush(self._db)
         except DatabaseError as error:
             event("cache.not_counted", level=logging.WARNING, error=type(error).__name__)
 
     async def _read(self, key: str, *, covering: bool = False) -> dict[str, Any]:
-        """Read what is stored; a database without windows is read by its claim."""
-        if not self._windows:
-            return {"state": "none"}
-        try:
-            more = {"covering": True} if covering else {}
-            found = await self._db.call("llm_search_read", {"cache_key": key, **more})
-        except SchemaError:
-            _windows[self._place] = False
-            return {"state": "none"}
-        _windows[self._place] = True
-        return found
-
-    @property
-    def _windows(self) -> bool:
-        return _windows.get(self._place, True)
-
-    async def _has_windows(self) -> bool:
-        """Tell whether the database has windows, after a look where that is not known."""
-        if self._place not in _windows:
-            await self._read("")
-        return self._windows
+        more = {"covering": True} if covering else {}
+        return await self._db.call("llm_search_read", {"cache_key": key, **more})
 
     async def _lead(self, ask: Ask[R]) -> Kept[R]:
         """Take the lease and search, or wait for whoever has it."""
@@ -279,7 +250,7 @@ class WindowCache(Generic[R]):
 
     async def _tidy(self, ask: Ask[R]) -> None:
         """Now and then, by the key, look whether the project keeps too many answers."""
-        if self._windows and is_tidied_by(ask.key):
+        if is_tidied_by(ask.key):
             bound = {"most": self._most_entries, "batch": TIDY_BATCH}
             await self._leases.tell("tidy", {"project": ask.about["project"], **bound})
 
@@ -291,9 +262,7 @@ class WindowCache(Generic[R]):
         is_stale = answer["state"] == "stale"
         layer: Layer = "stale" if is_stale else "shared" if shared else "database"
         kept = Kept(value, layer, cost_usd, ask.counted(cost_usd))
-        # A database without windows has counted its hit in the claim.
-        if self._windows:
-            self._count(kept, "stale" if is_stale else "coalesced" if shared else "fresh")
+        self._count(kept, "stale" if is_stale else "coalesced" if shared else "fresh")
         if not is_stale:
             self._remember(kept, answer.get("fresh_s", self._memory_s))
         return kept

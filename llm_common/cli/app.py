@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-import sys
-from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
 import typer
 
@@ -22,9 +19,11 @@ from . import doctor as doctoring
 from . import migrate as migrating
 from . import models as naming
 from . import reconcile as reconciling
+from . import rollout_app as rolling
 from . import runs as listing
 from . import search as searching
 from .common import Where
+from .options import Database, Json, Project, Since, Until, Yes, run
 
 app = typer.Typer(
     help="Language-model calls that are reserved, recorded and never paid for twice.",
@@ -43,40 +42,13 @@ crawl_app = typer.Typer(
     no_args_is_help=True,
 )
 app.add_typer(crawl_app, name="crawl")
-
-Json = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
-Database = Annotated[
-    str | None,
-    typer.Option(
-        help="Postgres URL, or 'embedded'. Default: DATABASE_URL, SUPABASE_URL, else embedded."
-    ),
-]
-Project = Annotated[
-    str | None, typer.Option(help="Label of the rows. Default: LLM_COMMON_PROJECT, else 'local'.")
-]
-Since = Annotated[
-    datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day (this month's).")
-]
-Until = Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="Last day (today).")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do it without asking.")]
-
-
-T = TypeVar("T")
-
-
-def _run(command: Coroutine[Any, Any, T], onward: str = "the same command goes on") -> T:
-    """Run a command; Ctrl-C leaves every finished step stored, and `onward` says how to go on."""
-    try:
-        return asyncio.run(command)
-    except KeyboardInterrupt:
-        sys.stderr.write(f"llm-common: interrupted; {onward} from here\n")
-        raise typer.Exit(130) from None
+app.add_typer(rolling.app, name="rollout")
 
 
 @app.command()
 def demo(as_json: Json = False) -> None:
     """Analyse the sample bill with the offline model: no key, no server, no Docker."""
-    _run(demonstrating.demo(as_json=as_json))
+    run(demonstrating.demo(as_json=as_json))
 
 
 @app.command()
@@ -113,7 +85,7 @@ def analyze(
         resume=resume,
         where=Where.of(database, project),
     )
-    done = _run(analyzing.analyze(job, as_json=as_json))
+    done = run(analyzing.analyze(job, as_json=as_json))
     if any(one.error for one in done):
         raise typer.Exit(1)
 
@@ -139,7 +111,7 @@ def search(
 ) -> None:
     """Search the web through the cache: the same search is paid for once."""
     wanted = searching.Wanted(query, engine or ["zai"], count, domain or [], recency)
-    _run(searching.search(Where.of(database, project), wanted, as_json=as_json))
+    run(searching.search(Where.of(database, project), wanted, as_json=as_json))
 
 
 @costs_app.callback()
@@ -158,7 +130,7 @@ def costs(
     given = (by, since, until, database, project, as_json)
     if context.invoked_subcommand is None:
         days = _days(since, until)
-        _run(costing.costs(Where.of(database, project), by, days, as_json=as_json))
+        run(costing.costs(Where.of(database, project), by, days, as_json=as_json))
     elif given != ("model", None, None, None, None, False):
         # They would be lost: the command behind has options of its own.
         raise InvalidInputError(f"write the options after {context.invoked_subcommand}")
@@ -181,7 +153,7 @@ def reconcile(
 ) -> None:
     """Compare the ledger with counters, holds and bills; exit code 2 when something differs."""
     where, days = Where.of(database, project), _days(since, until)
-    if not _run(reconciling.reconcile(where, days, provider, as_json=as_json)):
+    if not run(reconciling.reconcile(where, days, provider, as_json=as_json)):
         raise typer.Exit(2)
 
 
@@ -195,7 +167,7 @@ def alerts(
     as_json: Json = False,
 ) -> None:
     """List the alerts of the project's budgets, and how far they got."""
-    _run(alerting.alerts(Where.of(database, project), deliver=deliver, as_json=as_json))
+    run(alerting.alerts(Where.of(database, project), deliver=deliver, as_json=as_json))
 
 
 @costs_app.command()
@@ -211,7 +183,7 @@ def prompts(
 ) -> None:
     """Compare the versions of prompts: answers, reasks, cost, tokens and latency per call."""
     where, days = Where.of(database, project), _days(since, until)
-    _run(costing.prompts(where, prompt_id, days, as_json=as_json))
+    run(costing.prompts(where, prompt_id, days, as_json=as_json))
 
 
 def _days(since: datetime | None, until: datetime | None) -> costing.Days:
@@ -247,7 +219,7 @@ def crawl_site(
     }
     where, networks = Where.of(database, project), allow_network or ()
     job = crawling.Job(url, config, max_pages, resume, fetcher, networks, folder, where)
-    _run(
+    run(
         crawling.crawl_site(job, as_json=as_json),
         f"llm-common crawl --resume {job.crawl_id} goes on",
     )
@@ -278,7 +250,7 @@ def crawl_ab(
     asked = comparing.Comparison(
         truth, pages, folder, limit, model, budget, Where.of(database, project)
     )
-    _run(comparing.compare(asked, as_json=as_json))
+    run(comparing.compare(asked, as_json=as_json))
 
 
 @app.command()
@@ -291,7 +263,7 @@ def runs(
     as_json: Json = False,
 ) -> None:
     """List stored runs, or show one with its analysis, steps and cost."""
-    _run(listing.runs(Where.of(database, project), run_id, as_json=as_json))
+    run(listing.runs(Where.of(database, project), run_id, as_json=as_json))
 
 
 @app.command()
@@ -306,13 +278,13 @@ def models(
 @app.command()
 def doctor(database: Database = None, project: Project = None, as_json: Json = False) -> None:
     """Check keys, database, schema, prices and packages; name each setting's source."""
-    _run(doctoring.doctor(Where.of(database, project), as_json=as_json))
+    run(doctoring.doctor(Where.of(database, project), as_json=as_json))
 
 
 @migrate_app.command()
 def up(database: Database = None) -> None:
     """Apply the migrations that are pending."""
-    _run(migrating.up(Where.of(database, None)))
+    run(migrating.up(Where.of(database, None)))
 
 
 @migrate_app.command()
@@ -323,19 +295,19 @@ def down(
     database: Database = None,
 ) -> None:
     """Take migrations back; tables that the host had before stay."""
-    _run(migrating.down(Where.of(database, None), to, everything=everything, yes=yes))
+    run(migrating.down(Where.of(database, None), to, everything=everything, yes=yes))
 
 
 @migrate_app.command()
 def status(database: Database = None, as_json: Json = False) -> None:
     """Show which migrations are applied."""
-    _run(migrating.status(Where.of(database, None), as_json=as_json))
+    run(migrating.status(Where.of(database, None), as_json=as_json))
 
 
 @migrate_app.command()
 def verify(database: Database = None, as_json: Json = False) -> None:
     """Compare the database with the migrations; exit code 2 when something differs."""
-    _run(migrating.verify(Where.of(database, None), as_json=as_json))
+    run(migrating.verify(Where.of(database, None), as_json=as_json))
 
 
 @migrate_app.command()

@@ -1,5 +1,6 @@
 """`CostTracker`: budgets, holds, the spool and the ledger."""
 
+from .alerts import alerts_for
 from .models import (
     ESTIMATED,
     BudgetStatus,
@@ -34,6 +35,7 @@ __all__ = [
     "Outcome",
     "Scope",
     "Window",
+    "alerts_for",
     "drain_on_sigterm",
     "flush_quietly",
     "from_nano",

@@ -167,7 +167,9 @@ def alert_json(message: Message) -> dict[str, Any]:
 
 
 def alert_text(project: str, alert: Mapping[str, Any]) -> str:
-    """Say an alert in a sentence. Pure."""
+    """Say an alert in a sentence; one that is not about a budget brings its own. Pure."""
+    if "text" in alert:
+        return str(alert["text"])
     limit, spent = f"${alert['limit_usd']}", f"${alert['spent_usd']}"
     budget = f"the {alert['window']} budget of {_whose(project, alert)}"
     since = "" if alert["window"] == "total" else f" since {alert['window_start']}"
@@ -186,9 +188,9 @@ def _whose(project: str, alert: Mapping[str, Any]) -> str:
 
 
 async def _log(message: Message) -> None:
-    names = ("kind", "scope", "scope_id", "window", "window_start", "threshold")
-    ids = {name: message.body[name] for name in names}
-    event("budget.alert", level=logging.WARNING, project=message.project, **ids)
+    names = ("kind", "scope", "scope_id", "window", "window_start", "threshold", "flag", "share")
+    ids = {name: message.body[name] for name in names if name in message.body}
+    event(f"{message.topic}.alert", level=logging.WARNING, project=message.project, **ids)
 
 
 def _rule_payload(rule: Rule) -> dict[str, str]:

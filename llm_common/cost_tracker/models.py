@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from pydantic import field_validator, model_validator
 
+from ..context import current
 from ..errors import CurrencyError, InvalidInputError
 from ..types import Frozen, Usage
 
@@ -279,7 +280,8 @@ class CostMetrics(Frozen):
         return None if value is None else usd(value, "cost_usd")
 
     def row(self, project: str) -> dict[str, Any]:
-        """Return it as a ledger row."""
+        """Return it as a ledger row, with the labels in force where it names none."""
+        labels = current()
         return {
             "operation_id": str(self.operation_id or uuid4()),
             "attempt_no": 1,
@@ -289,8 +291,12 @@ class CostMetrics(Frozen):
             "requested_model": self.model,
             "provider": self.provider,
             "project": self.project or project,
-            "step": self.step,
-            "user_id": self.user_id,
+            "step": self.step or labels.step,
+            "user_id": self.user_id or labels.user,
+            "task": labels.task,
+            "run_id": labels.run_id,
+            "job_id": labels.job_id,
+            "arm": labels.arm,
             "cost_usd": _text(self.cost_usd),
             "cost_source": None if self.cost_usd is None else "external",
             "tokens_used": self.tokens_used,

@@ -24,7 +24,7 @@ from .pdf import MOST_SECONDS, is_pdf
 MOST_MEMORY = 4 * 1024**3
 """Bytes of address space, where the system has such a limit."""
 
-_FIRST = b"<html><title>First</title><p>Parsers load half of themselves with the first <a href='/'>page."
+_FIRST = b"<html><title>First</title><p>Parsers load much of themselves with a <a href='/'>page."
 
 
 class _Kept(logging.Handler):

@@ -11,6 +11,8 @@ import os
 import threading
 import time
 import warnings
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +49,18 @@ class EmbeddedDatabase:
 
     async def call(self, function: str, payload: JSON) -> JSON:
         """Call a function; see `Database.call`."""
+        return await (await self._running()).call(function, payload)
+
+    async def notifications(self, channel: str) -> AsyncGenerator[str, None]:
+        """Yield what is notified on a channel; see `PostgresDatabase.notifications`."""
+        async with aclosing((await self._running()).notifications(channel)) as heard:
+            async for payload in heard:
+                yield payload
+
+    async def _running(self) -> PostgresDatabase:
         if self._database is None:
             self._database = PostgresDatabase(await embedded_url(self._folder), self._schema)
-        return await self._database.call(function, payload)
+        return self._database
 
     async def aclose(self) -> None:
         """Leave the connections; the server stops when its last process ends."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -76,6 +77,24 @@ class PostgresDatabase:
         # The call may have run; every function gives the same answer to the same ids.
         await connections.drop_idle()
         return await _fetch(connections, statement, text)
+
+    async def notifications(self, channel: str) -> AsyncGenerator[str, None]:
+        """Yield what is notified on a channel, over a connection of its own, until it is left.
+
+        Behind a transaction pooler nothing ever arrives.
+
+        Raises:
+            DatabaseUnavailableError: the connection can't be made, or is lost.
+        """
+        from psycopg.sql import SQL, Identifier
+
+        try:
+            async with await pool.connect(self._url) as connection:
+                await connection.execute(SQL("LISTEN {}").format(Identifier(channel)))
+                async for notification in connection.notifies():
+                    yield notification.payload
+        except _error() as error:
+            raise translate(error, f"LISTEN {channel}", self._identity) from None
 
     async def aclose(self) -> None:
         """Leave the shared connections; the last user closes them."""

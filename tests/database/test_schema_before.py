@@ -1,21 +1,20 @@
-"""This library on the schema before it: what was there goes on, what is new says `migrate up`."""
+"""This library on the schema before it: what was there goes on, and a rollout runs the old arm."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Awaitable, Callable, Sequence
 from uuid import uuid4
 
 import pytest
 
-from llm_common import ConversationMemory, CostTracker, LLMClient, WebSearchClient
-from llm_common.crawling import crawl
+from llm_common import ConversationMemory, CostTracker, LLMClient, Rollout, WebSearchClient
 from llm_common.database import SCHEMA, connect, schema_of
 from llm_common.database.migrations import down
-from llm_common.errors import SchemaError
 from llm_common.testing import CorpusDocument, ProviderServer
 from tests.servers import fetch
 
-BEFORE = "20261121000900"
+BEFORE = "20261121001200"
 
 
 @pytest.fixture
@@ -23,7 +22,17 @@ def corpus() -> Sequence[CorpusDocument]:
     return [CorpusDocument("Rent", "https://a.example/", "The council decided on rents.")]
 
 
-async def test_the_schema_before(fake: ProviderServer, database_url: str) -> None:
+def _name(arm: str) -> Callable[[], Awaitable[str]]:
+    async def run() -> str:
+        return arm
+
+    return run
+
+
+async def test_the_schema_before(
+    fake: ProviderServer, database_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.WARNING, "llm_common")
     await down(database_url, to=BEFORE)
     db = connect(database_url)
     assert await schema_of(db) == SCHEMA - 1
@@ -40,8 +49,8 @@ async def test_the_schema_before(fake: ProviderServer, database_url: str) -> Non
     assert (stats["total_searches"], stats["paid_searches"]) == (4, 2)
     memory = ConversationMemory(db, user_id=str(uuid4()))
     await memory.save_message("user", "hello")
-    with pytest.raises(SchemaError, match="migrate up"):
-        async with crawl("http://example.invalid/", db=db, project="test"):
-            raise AssertionError("it can't begin")
+    async with Rollout("bill-analysis", db) as rollout:
+        assert await rollout.run("SB-9", old=_name("old"), new=_name("new")) == "old"
+    assert "rollout.state_unread" in caplog.text
     await costs.aclose()
     assert fetch(database_url, "SELECT count(*) FROM cost_tracking")[0][0] == 3

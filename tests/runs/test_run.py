@@ -38,7 +38,7 @@ async def test_a_run_that_ends_well_is_completed_and_sends_nothing_again(
     (row,) = table("pipeline_runs")
     expected = {
         "project": "test",
-        "pipeline": "demo",
+        "pipeline_name": "demo",
         "unit_key": "AB-1",
         "bill_id": "AB-1",
         "generate_model": "m",

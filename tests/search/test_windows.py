@@ -19,11 +19,10 @@ from llm_common.cache.windowed import Ask, Codec, is_tidied_by
 from llm_common.context import labels
 from llm_common.cost_tracker import CostTracker
 from llm_common.database import Database, connect
-from llm_common.database.migrations import down, up
+from llm_common.database.migrations import up
 from llm_common.errors import (
     AuthenticationError,
     BudgetExceededError,
-    CallError,
     DatabaseUnavailableError,
 )
 from llm_common.testing import Answer, Fault, ProviderServer
@@ -394,37 +393,6 @@ async def test_tidying_goes_by_batches_and_leaves_leases(db: Database, database_
     assert await db.call("llm_search_tidy", ask) == {"deleted": 0}
     left = servers.fetch(database_url, "SELECT cache_key FROM web_search_cache ORDER BY 1")
     assert left == [("k0",), ("k1",), ("k2",), ("k9",)]
-
-
-@pytest.fixture
-async def schema_2(server: servers.Server) -> AsyncIterator[str]:
-    """A database as the release before left it."""
-    with server.database() as url:
-        await up(url)
-        await down(url, to="20261121000900")
-        yield url
-
-
-async def test_the_schema_before_has_no_windows_and_still_pays_once(
-    fake: ProviderServer, schema_2: str
-) -> None:
-    costs = CostTracker(connect(schema_2))
-    client = WebSearchClient(cost_tracker=costs, memory_cache_ttl=0)
-    remembers = WebSearchClient(cost_tracker=costs)
-    assert (await client.answer(QUERY)).source == "none"
-    assert (await client.answer(QUERY)).source == "database"
-    for _ in range(3):
-        assert len(await remembers.search(QUERY)) == 3
-    assert len(fake.requests) == 1
-    stats = await client.get_cache_stats()
-    assert (stats["total_searches"], stats["cache_hits"], stats["stale"]) == (5, 4, 0)
-    servers.execute(schema_2, STALE)
-    fake.script(Fault.status(401))
-    with pytest.raises(CallError):
-        await client.search(QUERY)
-    await client.aclose()
-    await remembers.aclose()
-    await costs.aclose()
 
 
 async def test_a_library_of_the_release_before_gets_what_it_knows(

@@ -1,0 +1,1 @@
+"""affordabot: what a bill does to the cost of living."""

@@ -1,0 +1,1 @@
+"""Analyses of bills by language models."""

@@ -1,0 +1,1 @@
+"""prime_radiant: a chat about money, page by page."""

@@ -1,0 +1,1 @@
+"""The old client for language models."""

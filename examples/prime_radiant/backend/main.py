@@ -1,0 +1,34 @@
+"""The application: `uvicorn backend.main:app`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI, Request, Response
+
+from .routers import chat
+from .services.choice import open_assistant
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
+    """Connect once per process."""
+    async with open_assistant() as assistant:
+        app.state.assistant = assistant
+        yield
+
+
+app = FastAPI(title="prime_radiant", lifespan=lifespan)
+app.include_router(chat.router)
+
+
+@app.middleware("http")
+async def say_who_served(
+    request: Request, call_next: Callable[[Request], Awaitable[Response]]
+) -> Response:
+    """Name the process in each answer, so that a rollout can be followed from outside."""
+    response = await call_next(request)
+    response.headers["x-served-by"] = str(os.getpid())
+    return response

@@ -1,0 +1,17 @@
+DROP FUNCTION IF EXISTS llm_rollout_log(jsonb);
+DROP FUNCTION IF EXISTS llm_rollout_status(jsonb);
+DROP FUNCTION IF EXISTS llm_rollout_look(jsonb);
+DROP FUNCTION IF EXISTS llm_rollout_arm(llm_rollouts, text, bigint, float8);
+DROP FUNCTION IF EXISTS llm_rollout_record(jsonb);
+DROP FUNCTION IF EXISTS llm_rollout_decide(jsonb);
+DROP FUNCTION IF EXISTS llm_rollout_register(jsonb);
+DROP FUNCTION IF EXISTS llm_rollout_read(jsonb);
+DROP FUNCTION IF EXISTS llm_rollout_state(llm_rollouts);
+DROP FUNCTION IF EXISTS cleanup_rollouts(interval);
+DROP TABLE IF EXISTS llm_rollout_decisions;
+DROP TABLE IF EXISTS llm_rollout_mismatches;
+DROP TABLE IF EXISTS llm_rollout_outcomes;
+DROP TABLE IF EXISTS llm_rollout_exposures;
+DROP TABLE IF EXISTS llm_rollouts;
+DROP FUNCTION IF EXISTS llm_append_only();
+DELETE FROM llm_outbox WHERE topic = 'rollout';

@@ -1,0 +1,324 @@
+"""The guardrails at work: on stored rows, by themselves, with a log and an alert."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from decimal import Decimal
+from uuid import uuid4
+
+import psycopg
+import pytest
+
+from llm_common.cost_tracker import CostTracker
+from llm_common.cost_tracker.alerts import deliver_alerts
+from llm_common.errors import RolloutError
+from llm_common.rollout import Guardrails
+from llm_common.rollout.commands import change, log, ramp_of, standings, wanted
+from llm_common.rollout.watch import look
+from llm_common.runs import Unit, open_run
+from tests.receiver import receiving
+from tests.rollout.conftest import FLAG, broken, new, old
+from tests.servers import execute, fetch
+
+QUICK = Guardrails(min_exposures=20)
+
+
+@pytest.fixture
+async def begin(db):
+    """Store a state without a process that judges it."""
+
+    async def begin(value="50", **more):
+        await db.call("llm_rollout_register", {"project": "test", "flag": FLAG})
+        await change(db, "test", FLAG, "set", reason="a test", to=wanted(value) | more)
+
+    return begin
+
+
+def stored(
+    n, *, olds=None, share=5000, new_errors=0, old_errors=0, cost="0.01", new_cost=None, ms=1000
+):
+    """Return a batch of so many exposures of each arm with their outcomes."""
+    batch = {"project": "test", "flag": FLAG, "exposures": [], "outcomes": []}
+    arms = (
+        ("new", n, new_errors, new_cost or cost),
+        ("old", n if olds is None else olds, old_errors, cost),
+    )
+    for arm, number, errors, price in arms:
+        for i in range(number):
+            id_, unit = str(uuid4()), f"{arm}-{uuid4()}"
+            shown = {"id": id_, "revision": 1, "unit_id": unit, "arm": arm, "reason": "hash"}
+            batch["exposures"].append(shown | {"share": share, "counted": True})
+            outcome = {"exposure_id": id_, "unit_id": unit, "arm": arm, "latency_ms": ms}
+            status = "error" if i < errors else "ok"
+            batch["outcomes"].append(outcome | {"status": status, "cost_usd": price})
+    return batch
+
+
+async def state_of(db):
+    (standing,) = await standings(db, "test", FLAG)
+    return standing.state
+
+
+async def judged(db):
+    return await look(db, "test", FLAG, QUICK, at_once=True)
+
+
+async def test_a_healthy_rollout_is_left_alone(db, begin):
+    await begin()
+    await db.call("llm_rollout_record", stored(100, new_errors=2, old_errors=2))
+    assert await judged(db) == "advance"
+    assert (await state_of(db)).mode == "percent"
+
+
+async def test_errors_roll_back_with_their_evidence(db, begin):
+    await begin()
+    await db.call("llm_rollout_record", stored(100, new_errors=25, old_errors=3))
+    assert await judged(db) == "roll_back"
+    state = await state_of(db)
+    assert (state.mode, "25 of 100" in state.latched) == ("off", True)
+    (decision, _) = (await log(db, "test", FLAG)).decisions
+    assert (decision.action, decision.actor) == ("roll_back", "guardrails")
+    evidence = {finding["name"]: finding for finding in decision.evidence}
+    assert evidence["error_rate"]["state"] == "tripped"
+    assert evidence["error_rate"]["new"] == 0.25
+    assert await judged(db) is None, "who is rolled back is not judged"
+
+
+async def test_slow_and_dear_roll_back_too(db, begin):
+    await begin()
+    await db.call("llm_rollout_record", stored(100, new_cost="0.05"))
+    assert await judged(db) == "roll_back"
+    assert "0.05 USD" in (await state_of(db)).latched
+
+
+async def test_an_outage_of_both_arms_holds(db, begin):
+    await begin()
+    await db.call("llm_rollout_record", stored(100, new_errors=30, old_errors=30))
+    assert await judged(db) == "hold"
+
+
+async def test_what_is_on_a_list_is_not_compared(db, begin):
+    await begin()
+    batch = stored(100, new_errors=60)
+    for exposure in batch["exposures"]:
+        exposure["counted"] = False
+    await db.call("llm_rollout_record", batch)
+    assert await judged(db) == "hold"
+
+
+async def test_a_run_whose_row_is_gone_is_data_loss(db, begin, database_url):
+    await begin()
+    batch = stored(30)
+    batch["outcomes"][0] |= {"run_id": str(uuid4()), "run": {"bill_id": "SB-9"}}
+    await db.call("llm_rollout_record", batch)
+    assert await judged(db) == "advance"
+    execute(database_url, "DELETE FROM pipeline_runs")
+    assert await judged(db) == "roll_back"
+    assert "gone" in (await state_of(db)).latched
+
+
+async def test_outcomes_that_never_come_are_data_loss(db, begin, database_url):
+    await begin()
+    batch = stored(100)
+    lost = [o for o in batch["outcomes"] if o["arm"] == "new"][:30]
+    batch["outcomes"] = [o for o in batch["outcomes"] if o not in lost]
+    await db.call("llm_rollout_record", batch)
+    assert await judged(db) == "advance", "they are not due yet"
+    execute(
+        database_url,
+        "ALTER TABLE llm_rollout_exposures DISABLE TRIGGER llm_append_only;"
+        "UPDATE llm_rollout_exposures SET shown_at = shown_at - interval '10 minutes'",
+    )
+    assert await judged(db) == "roll_back"
+    assert "lost" in (await state_of(db)).latched
+
+
+async def test_a_ramp_advances_by_itself(db, begin):
+    await begin("off")
+    plan = ramp_of("10,50,100", 30, 0).model_dump(mode="json")
+    to = {"mode": "percent", "share": 1000, "ramp": plan}
+    await change(db, "test", FLAG, "ramp", reason="a test", to=to)
+    await db.call("llm_rollout_record", stored(20, olds=180, share=1000))
+    assert await judged(db) == "hold", "the step has not had its outcomes"
+    await db.call("llm_rollout_record", stored(20, olds=180, share=1000))
+    assert await judged(db) == "advance"
+    assert (await state_of(db)).share == 5000
+    assert await judged(db) == "hold", "a new step begins with nothing"
+    await db.call("llm_rollout_record", stored(40))
+    assert await judged(db) == "advance"
+    state = await state_of(db)
+    assert (state.mode, state.share) == ("on", 10_000)
+    first, second = (await log(db, "test", FLAG)).decisions[:2]
+    assert (first.action, second.action) == ("advance", "advance")
+    assert first.reason.startswith("to 100 %")
+    assert len(second.evidence) == 6
+
+
+async def test_at_100_percent_the_limits_alone_decide(db, begin):
+    await begin("50")
+    await db.call("llm_rollout_record", stored(40))
+    await change(db, "test", FLAG, "set", reason="a test", to=wanted("on"))
+    await db.call("llm_rollout_record", stored(100, olds=0, share=10_000, new_errors=2))
+    assert await judged(db) == "advance"
+    dear = stored(60, olds=0, share=10_000, new_cost="0.09")
+    await change(db, "test", FLAG, "set", reason="a test", to=wanted("on"))
+    await db.call("llm_rollout_record", dear)
+    assert await judged(db) == "roll_back"
+    assert "0.09 USD" in (await state_of(db)).latched
+
+
+async def test_a_step_lasts_its_time(db, begin):
+    await begin("off")
+    plan = ramp_of("50,100", 30, 1).model_dump(mode="json")
+    to = {"mode": "percent", "share": 5000, "ramp": plan}
+    await change(db, "test", FLAG, "ramp", reason="a test", to=to)
+    await db.call("llm_rollout_record", stored(100))
+    assert await judged(db) == "hold"
+
+
+async def test_an_unknown_cost_does_not_advance(db, begin):
+    await begin("off")
+    plan = ramp_of("50,100", 30, 0).model_dump(mode="json")
+    to = {"mode": "percent", "share": 5000, "ramp": plan}
+    await change(db, "test", FLAG, "ramp", reason="a test", to=to)
+    await db.call("llm_rollout_record", stored(100, cost=None))
+    assert await judged(db) == "hold"
+
+
+async def test_after_many_outcomes_the_tests_begin_anew(db, begin):
+    await begin()
+    await db.call("llm_rollout_record", stored(1_000, cost=None))
+    assert await judged(db) == "hold"
+    assert (await log(db, "test", FLAG)).decisions[0].action == "epoch"
+    await db.call("llm_rollout_record", stored(60, new_errors=15, old_errors=1))
+    assert await judged(db) == "roll_back"
+
+
+async def test_two_judges_decide_once(db, begin):
+    await begin()
+    await db.call("llm_rollout_record", stored(100, new_errors=40))
+    await asyncio.gather(*(judged(db) for _ in range(5)))
+    actions = [d.action for d in (await log(db, "test", FLAG)).decisions]
+    assert actions.count("roll_back") == 1
+
+
+async def test_one_process_looks_per_interval(db, begin):
+    await begin()
+    assert await look(db, "test", FLAG, QUICK) == "hold"
+    assert await look(db, "test", FLAG, QUICK) is None
+
+
+async def test_a_rollback_latches_until_it_is_reset(rollout, set_to, db):
+    await set_to("on")
+    for i in range(5):
+        await rollout.run(f"unit-{i}", old=old, new=broken)
+    await rollout._recorder.flush()
+    for value in ("on", "50", "shadow"):
+        with pytest.raises(RolloutError, match="rollout reset"):
+            await change(db, "test", FLAG, "set", reason="again", to=wanted(value))
+    await change(db, "test", FLAG, "set", reason="surely", to=wanted("off"))
+    with pytest.raises(RolloutError, match="rollout reset"):
+        await change(db, "test", FLAG, "set", reason="again", to=wanted("on"))
+    reset = await change(db, "test", FLAG, "reset", reason="mended", to={"mode": "off"})
+    assert (reset.mode, reset.latched) == ("off", None)
+    await set_to("on")
+    assert await rollout.run("u", old=old, new=new) == "new"
+    await rollout._recorder.flush()
+    assert (await state_of(db)).latched is None, "failures before the reset count no more"
+
+
+async def test_an_unknown_flag_is_named(db):
+    with pytest.raises(RolloutError, match="no rollout 'nosuch'"):
+        await change(db, "test", "nosuch", "set", reason="a test", to=wanted("on"))
+
+
+async def test_the_alert_survives_a_crash_and_arrives_once(
+    rollout, set_to, db, monkeypatch, caplog
+):
+    await set_to("on")
+    for i in range(5):
+        await rollout.run(f"unit-{i}", old=old, new=broken)
+    await rollout._recorder.flush()
+    await rollout.aclose()
+    async with receiving() as receiver:
+        monkeypatch.setenv("LLM_COMMON_ALERT_WEBHOOK", receiver.url)
+        receiver.answers = [500]
+        another = CostTracker(db)
+        await deliver_alerts(another.db, ["test"])
+        await db.call(
+            "llm_outbox_claim", {"claim_id": str(uuid4()), "projects": ["x"], "lease_s": 1}
+        )
+        with psycopg.connect(rollout.db._url, autocommit=True) as connection:
+            connection.execute("UPDATE llm_outbox SET due_at = now()")
+        await deliver_alerts(another.db, ["test"])
+        await deliver_alerts(another.db, ["test"])
+    assert len(receiver.bodies) == 2
+    assert receiver.bodies[0] == receiver.bodies[1]
+    body = receiver.bodies[0]
+    assert "was rolled back" in body["text"]
+    assert (body["flag"], body["kind"], body["mode"]) == (FLAG, "roll_back", "off")
+
+
+@pytest.mark.parametrize("table", ["exposures", "outcomes", "mismatches", "decisions"])
+async def test_what_is_written_stays(db, begin, database_url, table):
+    await begin()
+    batch = stored(1)
+    batch["outcomes"][0] |= {"matched": False, "difference": {"a": 1}}
+    await db.call("llm_rollout_record", batch)
+    for change_ in (
+        f"DELETE FROM llm_rollout_{table}",
+        f"UPDATE llm_rollout_{table} SET flag = ''",
+    ):
+        with pytest.raises(psycopg.errors.RaiseException, match="append-only"):
+            execute(database_url, change_)
+    assert fetch(database_url, f"SELECT count(*) > 0 FROM llm_rollout_{table}") == [(True,)]
+
+
+async def test_retention_leaves_the_decisions(db, begin, database_url):
+    await begin()
+    await db.call("llm_rollout_record", stored(3))
+    execute(database_url, "SELECT cleanup_rollouts('1 day')")
+    assert fetch(database_url, "SELECT count(*) FROM llm_rollout_exposures") == [(6,)]
+    execute(database_url, "SELECT cleanup_rollouts('0 days')")
+    for table, left in (("exposures", 0), ("outcomes", 0), ("decisions", 1)):
+        assert fetch(database_url, f"SELECT count(*) FROM llm_rollout_{table}") == [(left,)]
+
+
+async def test_a_batch_that_is_sent_again_changes_nothing(db, begin, database_url):
+    await begin("on")
+    batch = stored(3, new_errors=3)
+    first = await db.call("llm_rollout_record", batch)
+    assert await db.call("llm_rollout_record", batch) == first == {"failures": 3}
+    assert fetch(database_url, "SELECT count(*) FROM llm_rollout_outcomes") == [(6,)]
+
+
+PLANS_QUERY = """
+SELECT
+    CASE WHEN research_model IS NULL THEN 'old' ELSE 'new' END as pipeline,
+    COUNT(*) as total_runs,
+    AVG(quality_score) as avg_quality
+FROM pipeline_runs
+WHERE started_at >= NOW() - INTERVAL '1 day'
+GROUP BY pipeline;
+"""
+"""As the hosts wrote it: it must run as it is."""
+
+
+async def test_the_plans_query_compares_the_arms(rollout, set_to, db, database_url):
+    await set_to("off")
+    await rollout.run("SB-9", old=old, new=new, columns={"bill_id": "SB-9"})
+    await rollout._recorder.flush()
+    columns = {"bill_id": "SB-9", "research_model": "gpt-4o"}
+    async with open_run(db, Unit("test", "bill", "SB-9", {}, columns=columns)) as run:
+        await run.finish("completed", quality_score=Decimal("0.80"))
+    rows = fetch(database_url, PLANS_QUERY)
+    assert sorted(rows, key=str) == [("new", 1, Decimal("0.80")), ("old", 1, None)]
+
+
+async def test_evidence_is_json(db, begin):
+    await begin()
+    await db.call("llm_rollout_record", stored(1_000, new_errors=900))
+    assert await judged(db) == "roll_back"
+    (decision, _) = (await log(db, "test", FLAG)).decisions
+    assert json.loads(json.dumps([dict(finding) for finding in decision.evidence]))
