@@ -1,4 +1,31 @@
--- Three statements that read a whole index, or a whole table, to find a few rows.
+-- Four statements that read a whole index, or a whole table, to find a few rows.
+
+-- What a scope has spent in a window, from the ledger; used once, when its counter is made. Every window has
+-- two ends, so that the index on days serves it.
+CREATE OR REPLACE FUNCTION llm_ledger_sum(
+    in_project text, in_scope text, in_scope_id text, in_window text, in_start date
+) RETURNS numeric
+LANGUAGE sql STABLE
+SET search_path FROM CURRENT
+AS $$
+    SELECT coalesce(sum(c.cost_usd), 0)
+    FROM cost_tracking c
+    WHERE c.project = in_project
+      AND CASE in_scope
+            WHEN 'project' THEN true
+            WHEN 'user' THEN c.user_id = in_scope_id
+            WHEN 'task' THEN c.task = in_scope_id
+            WHEN 'model' THEN c.requested_model = in_scope_id
+            WHEN 'run' THEN c.run_id::text = in_scope_id
+            WHEN 'job' THEN c.job_id = in_scope_id
+            WHEN 'tag' THEN c.tags @> ARRAY[in_scope_id]
+          END
+      AND c.accounted_on >= CASE in_window WHEN 'total' THEN '-infinity' ELSE in_start END
+      AND c.accounted_on < CASE in_window
+            WHEN 'total' THEN 'infinity'
+            WHEN 'day' THEN in_start + 1
+            ELSE (in_start + interval '1 month')::date END
+$$;
 
 -- Removes holds and leases that are over, a day after nobody can ask for their answer any more. The time is
 -- that of the statement: a clock that moves on while rows are compared can't limit what an index is read for.

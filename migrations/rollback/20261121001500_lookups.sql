@@ -1,3 +1,25 @@
+CREATE OR REPLACE FUNCTION llm_ledger_sum(
+    in_project text, in_scope text, in_scope_id text, in_window text, in_start date
+) RETURNS numeric
+LANGUAGE sql STABLE
+SET search_path FROM CURRENT
+AS $$
+    SELECT coalesce(sum(c.cost_usd), 0)
+    FROM cost_tracking c
+    WHERE c.project = in_project
+      AND CASE in_scope
+            WHEN 'project' THEN true
+            WHEN 'user' THEN c.user_id = in_scope_id
+            WHEN 'task' THEN c.task = in_scope_id
+            WHEN 'model' THEN c.requested_model = in_scope_id
+            WHEN 'run' THEN c.run_id::text = in_scope_id
+            WHEN 'job' THEN c.job_id = in_scope_id
+            WHEN 'tag' THEN c.tags @> ARRAY[in_scope_id]
+          END
+      AND (in_window = 'total' OR (c.accounted_on >= in_start AND c.accounted_on <
+            CASE in_window WHEN 'day' THEN in_start + 1 ELSE (in_start + interval '1 month')::date END))
+$$;
+
 CREATE OR REPLACE FUNCTION llm_clean_up() RETURNS void
 LANGUAGE sql
 SET search_path FROM CURRENT

@@ -162,7 +162,7 @@ async def sums_up(db: Database) -> None:
 
 
 async def pays(db: Database) -> None:
-    costs = CostTracker(db, daily_budget_usd=1_000, monthly_budget_usd=9_000)
+    costs = CostTracker(db, daily_budget_usd=1_000)
     llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
     await llm.chat(MESSAGES, user="u1")
     await costs.aclose()
@@ -206,7 +206,7 @@ HOT: list[tuple[Work, set[str]]] = [
     (claims, {"llm_outbox_pending"}),
     (remembers, {"idx_conversations_order", "idx_conversations_message"}),
     (sums_up, {"idx_cost_project_day"}),
-    (pays, {"idx_cost_operation"}),
+    (pays, {"idx_cost_operation", "idx_cost_project_day"}),
     (asks_again, {"llm_response_cache_pkey"}),
     (searches, {"web_search_cache_pkey"}),
     (finds_a_step, {"idx_pipeline_steps_answer", "idx_pipeline_runs_unit"}),
