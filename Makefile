@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: install demo test test-hosts test-web fire lint docs help bench bench-calls bench-web lock clean
+.PHONY: install demo test test-hosts test-web test-examples fire lint docs help bench bench-calls bench-web lock clean
 
 # uv itself comes from the package index, pinned with its hash.
 $(UV): requirements-uv.lock
@@ -41,6 +41,9 @@ test-hosts: $(VENV)/.all  ## what a host sees: submodule, plain pip, poetry, whe
 
 test-web: $(VENV)/.all  ## a real browser, kills on a site of 2,000 pages, a comparison with crawl4ai (about two minutes)
 	$(BIN)/python -m pytest -m web --timeout 600 tests/crawling tests/cli
+
+test-examples: $(VENV)/.all  ## two hosts on their whole way to the library, under load, and the plan's figures
+	$(BIN)/python -m pytest -m examples --timeout 600 -s tests/examples
 
 fire: $(VENV)/.all  ## money under fire: eight processes, kills, an outage; the ledger beside the invoice
 	$(BIN)/python -m pytest -m fire --timeout 600 -s tests/fire

@@ -184,7 +184,7 @@ def test_one_very_dear_outcome_holds_and_is_not_taken_back() -> None:
 
 
 def test_costs_that_are_dearer_pair_by_pair_hold_though_their_sums_are_in_proportion() -> None:
-    new = {"costs": (*[Decimal("0.025")] * 29, Decimal(1))}
+    new = {"costs": (*[Decimal("0.028")] * 29, Decimal(1))}
     old = {"costs": (*[Decimal("0.01")] * 29, Decimal(100))}
     suspect = found("cost", tally(new=new, old=old))
     assert suspect.state is State.INCONCLUSIVE
