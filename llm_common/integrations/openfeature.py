@@ -281,9 +281,8 @@ class ExposureHook(Hook):
             share=known["rollout_share"],
             revision=known["rollout_revision"],
         )
-        show = rollout._show  # pyright: ignore[reportPrivateUsage]
         try:
-            self._loop.call_soon_threadsafe(show, choice)
+            self._loop.call_soon_threadsafe(rollout.show, choice)
         except RuntimeError:
             event("rollout.not_recorded", level=logging.WARNING, flag=rollout.flag, rows=1)
 

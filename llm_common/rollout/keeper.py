@@ -8,7 +8,8 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+
+from pydantic import ValidationError
 
 from .. import settings
 from ..database import Database
@@ -116,7 +117,8 @@ class Keeper:
         function = "llm_rollout_read" if self._state else "llm_rollout_register"
         try:
             answer = await self._db.call(function, self._key)
-        except DatabaseError as error:
+            stored = None if answer["state"] is None else State.model_validate(answer["state"])
+        except (DatabaseError, ValidationError) as error:
             if not self._is_away:
                 self._is_away = True
                 event(
@@ -130,7 +132,7 @@ class Keeper:
         if self._is_away:
             self._is_away = False
             event("rollout.state_read_again", flag=self._key["flag"])
-        self._take(answer["state"])
+        self._take(stored)
 
     def wake(self) -> None:
         """Poll now."""
@@ -143,9 +145,8 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _take(self, stored: dict[str, Any] | None) -> None:
-        before = self._state
-        self._state = now = None if stored is None else State.model_validate(stored)
+    def _take(self, now: State | None) -> None:
+        before, self._state = self._state, now
         self._read_at = time.monotonic()
         if now and (now.latched if before is None else now.revision != before.revision):
             self._changed()

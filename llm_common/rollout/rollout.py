@@ -11,11 +11,19 @@ from decimal import Decimal
 from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
+from pydantic import ValidationError
+
 from .. import settings
 from ..context import SHADOW, labels
 from ..cost_tracker import CostMetrics, CostTracker, alerts_for
 from ..database import Database, connect, one_of
-from ..errors import BudgetError, DatabaseError, InvalidInputError, SpoolError
+from ..errors import (
+    BudgetError,
+    DatabaseError,
+    InvalidInputError,
+    LLMCommonError,
+    SpoolError,
+)
 from ..telemetry import event
 from ..types import Aliases
 from .environment import environment
@@ -168,13 +176,13 @@ class Rollout:
                 as ``external``. Without it what the old arm called through this library counts.
 
         Raises:
-            Whatever the old arm raises.
+            Exception: whatever the old arm raises.
             BudgetError: the new arm was refused.
         """
         await self.start()
         choice = self.choose(unit_id, attributes)
         if choice.arm == "new":
-            showing = self._show(choice)
+            showing = self.show(choice)
             try:
                 with showing.recorded(), showing.inside():
                     return await new()
@@ -182,7 +190,7 @@ class Rollout:
                 raise
             except Exception as error:  # noqa: BLE001 - recorded; the old arm serves
                 choice = self._fallen_back(choice, error)
-        showing = self._show(choice)
+        showing = self.show(choice)
         with showing.recorded(columns):
             with showing.inside():
                 result = await old()
@@ -212,7 +220,7 @@ class Rollout:
         await self.start()
         choice = self.choose(unit_id, attributes)
         if choice.arm == "new":
-            showing, has_begun = self._show(choice), False
+            showing, has_begun = self.show(choice), False
             try:
                 with showing.recorded():
                     async with aclosing(labelled(showing, new())) as items:
@@ -226,7 +234,7 @@ class Rollout:
                 if has_begun:
                     raise
                 choice = self._fallen_back(choice, error)
-        showing, kept = self._show(choice), list[T]()
+        showing, kept = self.show(choice), list[T]()
         with showing.recorded():
             async with aclosing(labelled(showing, old())) as items:
                 async for item in items:
@@ -246,9 +254,19 @@ class Rollout:
             ``async with rollout.exposure(bill_id) as shown: await analyse(shown.arm)``
         """
         await self.start()
-        showing = self._show(self.choose(unit_id, attributes))
+        showing = self.show(self.choose(unit_id, attributes))
         with showing.recorded(), showing.inside():
             yield showing.exposure
+
+    def show(self, choice: Choice, arm: str | None = None) -> Showing:
+        """Record that a unit is shown an arm; the `Showing` records what comes of it.
+
+        Args:
+            choice: as `choose` has returned it.
+            arm: as the ledger has it, where it is not the choice's: ``shadow``.
+        """
+        recorder = self._recorder if self.db is not None and choice.unit else None
+        return Showing(choice, arm or choice.arm, recorder)
 
     def instead_of(
         self, old: Callable[P, Awaitable[T]], *, unit: Callable[P, object]
@@ -271,10 +289,6 @@ class Rollout:
             return switched
 
         return decorate
-
-    def _show(self, choice: Choice, arm: str | None = None) -> Showing:
-        recorder = self._recorder if self.db is not None and choice.unit else None
-        return Showing(choice, arm or choice.arm, recorder)
 
     def _book(
         self, showing: Showing, old_cost: Callable[[T], Decimal | None] | None, result: T
@@ -314,7 +328,7 @@ class Rollout:
         return replace(choice, arm="old", reason="fell_back", counted=False)
 
     def _start_shadow(self, choice: Choice, new: Callable[[], Awaitable[Any]], result: Any) -> None:
-        showing = self._show(choice, SHADOW)
+        showing = self.show(choice, SHADOW)
         if self._shadowing >= MOST_AT_ONCE:
             showing.ended(status="refused", error_class="TooManyShadows")
             return
@@ -343,7 +357,7 @@ class Rollout:
             return
         try:
             done = await look(self.db, self.project, self.flag, self._guardrails, at_once=at_once)
-        except DatabaseError as error:
+        except (LLMCommonError, ValidationError) as error:
             self._say("not_judged", error=type(error).__name__)
             return
         if done in {"advance", "roll_back"}:
