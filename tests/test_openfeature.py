@@ -231,6 +231,8 @@ async def test_a_flag_without_a_rollout(client):
 async def test_without_a_targeting_key(client, set_to, context):
     await set_to("on")
     assert (await refused(client, context))[0] == ErrorCode.TARGETING_KEY_MISSING
+    directly = client.provider.resolve_integer_details(FLAG, -1, context)
+    assert (directly.value, directly.error_code) == (-1, ErrorCode.TARGETING_KEY_MISSING)
 
 
 async def test_a_targeting_key_that_is_no_id(client, set_to):
@@ -375,8 +377,8 @@ async def test_the_hook_leaves_errors_and_other_providers_alone(
     client.add_hooks([ExposureHook(rollout)])
     await refused(client, EvaluationContext())
     await refused(client, flag="another")
-    api.set_provider_and_wait(InMemoryProvider({FLAG: InMemoryFlag("on", {"on": True})}))
-    assert ask(client).value is True
+    api.set_provider_and_wait(InMemoryProvider({FLAG: InMemoryFlag("off", {"off": False})}))
+    assert ask(client).value is False
     assert await exposures(rollout, database_url) == []
     api.set_provider_and_wait(RolloutProvider(rollout))
     assert ask(client).value is True
