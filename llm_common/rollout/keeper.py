@@ -48,6 +48,8 @@ class Keeper:
 
     Args:
         after_poll: awaited after each poll that succeeded.
+        changed: called when a decision has changed the state, and for one that was rolled back
+            before this process began: its alert may wait for somebody to deliver it.
 
     Attributes:
         state: what was read last; None until then, and for as long as it is too old.
@@ -55,11 +57,18 @@ class Keeper:
     """
 
     def __init__(
-        self, db: Database, project: str, flag: str, after_poll: Callable[[], Awaitable[None]]
+        self,
+        db: Database,
+        project: str,
+        flag: str,
+        *,
+        after_poll: Callable[[], Awaitable[None]],
+        changed: Callable[[], None],
     ) -> None:
         self._db = db
         self._key = {"project": project, "flag": flag}
         self._after_poll = after_poll
+        self._changed = changed
         self._poll_s = poll_s()
         self._stale_s = max(STALE_POLLS * self._poll_s, LEAST_STALE_S)
         self._state: State | None = None
@@ -135,8 +144,11 @@ class Keeper:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _take(self, stored: dict[str, Any] | None) -> None:
-        self._state = None if stored is None else State.model_validate(stored)
+        before = self._state
+        self._state = now = None if stored is None else State.model_validate(stored)
         self._read_at = time.monotonic()
+        if now and (now.latched if before is None else now.revision != before.revision):
+            self._changed()
 
     async def _poll(self) -> None:
         while True:

@@ -77,7 +77,9 @@ class Rollout:
         self._shadowing = 0
         self.db: Database | None = _database(db, aliases)
         if self.db is not None:
-            self._keeper = Keeper(self.db, self.project, flag, self._look)
+            self._keeper = Keeper(
+                self.db, self.project, flag, after_poll=self._look, changed=self._alert
+            )
             self._recorder = Recorder(self.db, self.project, flag, self._recorded)
         if self._env.problem:
             self._say("bad_environment", problem=self._env.problem)
@@ -102,6 +104,7 @@ class Rollout:
         if self.db is not None:
             await self._keeper.aclose()
             await self._recorder.aclose()
+            await alerts_for(self.db).look(self.db)
             await self.db.aclose()
 
     @property
@@ -345,6 +348,10 @@ class Rollout:
             return
         if done in {"advance", "roll_back"}:
             self._keeper.wake()
+
+    def _alert(self) -> None:
+        """Have the alerts of a decision delivered, whichever process has made it."""
+        if self.db is not None:
             alerts_for(self.db).nudge(self.db, self.project)
 
     def _say(self, what: str, **more: str) -> None:

@@ -15,7 +15,7 @@ from tests.examples import bills
 from tests.postgrest import SupabaseLite
 from tests.servers import Server
 
-LATENCY_S = 0.02
+LATENCY_S = 0.05
 
 
 @pytest.fixture

@@ -8,6 +8,7 @@ from decimal import Decimal
 from functools import partial
 
 from llm_common import Rollout
+from llm_common.rollout import Guardrails
 
 from ..llm.client import PrimeLLMClient, estimate_tokens
 from ..models import Piece, Turn
@@ -18,6 +19,9 @@ FLAG = "chat"
 # What gpt-4-turbo costs, USD per token; the old client does not count money.
 INPUT_USD, OUTPUT_USD = Decimal("0.00001"), Decimal("0.00003")
 
+# The new code sends more of the conversation along: what it remembers outlives the process.
+COST_RATIO = 4.0
+
 
 class ChosenAssistant(Assistant):
     """The new assistant for some users, the old client for the others."""
@@ -25,7 +29,9 @@ class ChosenAssistant(Assistant):
     def __init__(self, client: PrimeLLMClient) -> None:
         super().__init__()
         self._client = client
-        self.rollout = Rollout(FLAG, db=self.costs.db, project=PROJECT)
+        self.rollout = Rollout(
+            FLAG, db=self.costs.db, project=PROJECT, guardrails=Guardrails(cost_ratio=COST_RATIO)
+        )
 
     async def answer(self, turn: Turn) -> Piece:
         """Answer at once, by the code that is this user's."""
