@@ -65,13 +65,16 @@ def count(host: str) -> tuple[int, int, int]:
     return old, new, choice
 
 
+def row(host: str) -> str:
+    """Return the line of the table that is about a host."""
+    old, new, choice = count(host)
+    return f"| {host} | {old} | {new} | {choice} | {1 - new / old:.0%} |".replace("%", " %")
+
+
 def main() -> None:
-    """Print the table."""
-    row = "{:<14} {:>5} {:>5} {:>7} {:>9}\n"
-    sys.stdout.write(row.format("host", "old", "new", "choice", "removed"))
-    for host in HOSTS:
-        old, new, choice = count(host)
-        sys.stdout.write(row.format(host, old, new, choice, f"{1 - new / old:.0%}"))
+    """Print the table, as Markdown."""
+    heading = "| host | old | new | choice, for a while | less |\n| --- | --- | --- | --- | --- |"
+    sys.stdout.write("\n".join([heading, *map(row, HOSTS), ""]))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from examples.host_lines import HOSTS, count
+from examples.host_lines import HOSTS, count, row
 from tests.examples import chats
 from tests.examples.deployment import EXAMPLES
 
@@ -105,3 +105,5 @@ def test_the_new_code_of_a_host_is_half_of_the_old_at_most(host: str) -> None:
     old, new, choice = count(host)
     assert new <= old / 2
     assert new + choice < old
+    assert row(host) in (EXAMPLES / "README.md").read_text()
+    assert f"{old} lines go, {new} come" in (EXAMPLES / host / "README.md").read_text()

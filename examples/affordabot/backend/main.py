@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,6 +12,9 @@ from fastapi import FastAPI, Request, Response
 from .bills import bills_of_environment
 from .routers import admin
 from .services.llm.choice import open_desk
+
+# llm_common says nothing until somebody listens: here that an arm fell back, or was rolled back.
+logging.basicConfig(level=logging.WARNING)
 
 
 @asynccontextmanager

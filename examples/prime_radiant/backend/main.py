@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,6 +11,9 @@ from fastapi import FastAPI, Request, Response
 
 from .routers import chat
 from .services.choice import open_assistant
+
+# llm_common says nothing until somebody listens: here that an arm fell back, or was rolled back.
+logging.basicConfig(level=logging.WARNING)
 
 
 @asynccontextmanager
