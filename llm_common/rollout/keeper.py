@@ -8,7 +8,8 @@ import random
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import Any
+
+from pydantic import ValidationError
 
 from .. import settings
 from ..database import Database
@@ -48,6 +49,8 @@ class Keeper:
 
     Args:
         after_poll: awaited after each poll that succeeded.
+        changed: called when a decision has changed the state, and for one that was rolled back
+            before this process began: its alert may wait for somebody to deliver it.
 
     Attributes:
         state: what was read last; None until then, and for as long as it is too old.
@@ -55,11 +58,18 @@ class Keeper:
     """
 
     def __init__(
-        self, db: Database, project: str, flag: str, after_poll: Callable[[], Awaitable[None]]
+        self,
+        db: Database,
+        project: str,
+        flag: str,
+        *,
+        after_poll: Callable[[], Awaitable[None]],
+        changed: Callable[[], None],
     ) -> None:
         self._db = db
         self._key = {"project": project, "flag": flag}
         self._after_poll = after_poll
+        self._changed = changed
         self._poll_s = poll_s()
         self._stale_s = max(STALE_POLLS * self._poll_s, LEAST_STALE_S)
         self._state: State | None = None
@@ -107,7 +117,8 @@ class Keeper:
         function = "llm_rollout_read" if self._state else "llm_rollout_register"
         try:
             answer = await self._db.call(function, self._key)
-        except DatabaseError as error:
+            stored = None if answer["state"] is None else State.model_validate(answer["state"])
+        except (DatabaseError, ValidationError) as error:
             if not self._is_away:
                 self._is_away = True
                 event(
@@ -121,7 +132,7 @@ class Keeper:
         if self._is_away:
             self._is_away = False
             event("rollout.state_read_again", flag=self._key["flag"])
-        self._take(answer["state"])
+        self._take(stored)
 
     def wake(self) -> None:
         """Poll now."""
@@ -134,9 +145,11 @@ class Keeper:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _take(self, stored: dict[str, Any] | None) -> None:
-        self._state = None if stored is None else State.model_validate(stored)
+    def _take(self, now: State | None) -> None:
+        before, self._state = self._state, now
         self._read_at = time.monotonic()
+        if now and (now.latched if before is None else now.revision != before.revision):
+            self._changed()
 
     async def _poll(self) -> None:
         while True:

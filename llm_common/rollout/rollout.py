@@ -11,11 +11,19 @@ from decimal import Decimal
 from functools import wraps
 from typing import Any, ParamSpec, Self, TypeVar, Unpack
 
+from pydantic import ValidationError
+
 from .. import settings
 from ..context import SHADOW, labels
 from ..cost_tracker import CostMetrics, CostTracker, alerts_for
 from ..database import Database, connect, one_of
-from ..errors import BudgetError, DatabaseError, InvalidInputError, SpoolError
+from ..errors import (
+    BudgetError,
+    DatabaseError,
+    InvalidInputError,
+    LLMCommonError,
+    SpoolError,
+)
 from ..telemetry import event
 from ..types import Aliases
 from .environment import environment
@@ -77,7 +85,9 @@ class Rollout:
         self._shadowing = 0
         self.db: Database | None = _database(db, aliases)
         if self.db is not None:
-            self._keeper = Keeper(self.db, self.project, flag, self._look)
+            self._keeper = Keeper(
+                self.db, self.project, flag, after_poll=self._look, changed=self._alert
+            )
             self._recorder = Recorder(self.db, self.project, flag, self._recorded)
         if self._env.problem:
             self._say("bad_environment", problem=self._env.problem)
@@ -102,6 +112,7 @@ class Rollout:
         if self.db is not None:
             await self._keeper.aclose()
             await self._recorder.aclose()
+            await alerts_for(self.db).look(self.db)
             await self.db.aclose()
 
     @property
@@ -165,13 +176,13 @@ class Rollout:
                 as ``external``. Without it what the old arm called through this library counts.
 
         Raises:
-            Whatever the old arm raises.
+            Exception: whatever the old arm raises.
             BudgetError: the new arm was refused.
         """
         await self.start()
         choice = self.choose(unit_id, attributes)
         if choice.arm == "new":
-            showing = self._show(choice)
+            showing = self.show(choice)
             try:
                 with showing.recorded(), showing.inside():
                     return await new()
@@ -179,7 +190,7 @@ class Rollout:
                 raise
             except Exception as error:  # noqa: BLE001 - recorded; the old arm serves
                 choice = self._fallen_back(choice, error)
-        showing = self._show(choice)
+        showing = self.show(choice)
         with showing.recorded(columns):
             with showing.inside():
                 result = await old()
@@ -209,7 +220,7 @@ class Rollout:
         await self.start()
         choice = self.choose(unit_id, attributes)
         if choice.arm == "new":
-            showing, has_begun = self._show(choice), False
+            showing, has_begun = self.show(choice), False
             try:
                 with showing.recorded():
                     async with aclosing(labelled(showing, new())) as items:
@@ -223,7 +234,7 @@ class Rollout:
                 if has_begun:
                     raise
                 choice = self._fallen_back(choice, error)
-        showing, kept = self._show(choice), list[T]()
+        showing, kept = self.show(choice), list[T]()
         with showing.recorded():
             async with aclosing(labelled(showing, old())) as items:
                 async for item in items:
@@ -243,9 +254,19 @@ class Rollout:
             ``async with rollout.exposure(bill_id) as shown: await analyse(shown.arm)``
         """
         await self.start()
-        showing = self._show(self.choose(unit_id, attributes))
+        showing = self.show(self.choose(unit_id, attributes))
         with showing.recorded(), showing.inside():
             yield showing.exposure
+
+    def show(self, choice: Choice, arm: str | None = None) -> Showing:
+        """Record that a unit is shown an arm; the `Showing` records what comes of it.
+
+        Args:
+            choice: as `choose` has returned it.
+            arm: as the ledger has it, where it is not the choice's: ``shadow``.
+        """
+        recorder = self._recorder if self.db is not None and choice.unit else None
+        return Showing(choice, arm or choice.arm, recorder)
 
     def instead_of(
         self, old: Callable[P, Awaitable[T]], *, unit: Callable[P, object]
@@ -268,10 +289,6 @@ class Rollout:
             return switched
 
         return decorate
-
-    def _show(self, choice: Choice, arm: str | None = None) -> Showing:
-        recorder = self._recorder if self.db is not None and choice.unit else None
-        return Showing(choice, arm or choice.arm, recorder)
 
     def _book(
         self, showing: Showing, old_cost: Callable[[T], Decimal | None] | None, result: T
@@ -311,7 +328,7 @@ class Rollout:
         return replace(choice, arm="old", reason="fell_back", counted=False)
 
     def _start_shadow(self, choice: Choice, new: Callable[[], Awaitable[Any]], result: Any) -> None:
-        showing = self._show(choice, SHADOW)
+        showing = self.show(choice, SHADOW)
         if self._shadowing >= MOST_AT_ONCE:
             showing.ended(status="refused", error_class="TooManyShadows")
             return
@@ -340,11 +357,15 @@ class Rollout:
             return
         try:
             done = await look(self.db, self.project, self.flag, self._guardrails, at_once=at_once)
-        except DatabaseError as error:
+        except (LLMCommonError, ValidationError) as error:
             self._say("not_judged", error=type(error).__name__)
             return
         if done in {"advance", "roll_back"}:
             self._keeper.wake()
+
+    def _alert(self) -> None:
+        """Have the alerts of a decision delivered, whichever process has made it."""
+        if self.db is not None:
             alerts_for(self.db).nudge(self.db, self.project)
 
     def _say(self, what: str, **more: str) -> None:

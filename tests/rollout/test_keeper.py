@@ -16,7 +16,7 @@ from llm_common.rollout import keeper
 from llm_common.rollout.commands import change, wanted
 from tests import children
 from tests.rollout.conftest import FLAG, new, old
-from tests.servers import fetch
+from tests.servers import execute, fetch
 
 
 class Flaky:
@@ -74,6 +74,17 @@ async def test_away_from_the_start(db):
         assert rollout.force.reason == "no_state"
         flaky.is_away = False
         await children.until(lambda: rollout.force.reason == "unset")
+
+
+async def test_a_state_that_is_not_understood_means_old(db, database_url, caplog):
+    async with Rollout(FLAG, db) as rollout:
+        await change(db, "test", FLAG, "set", reason="a test", to=wanted("on"))
+        await children.until(lambda: rollout.arm("u") == "new")
+        execute(database_url, """UPDATE llm_rollouts SET segments = '[{"later": 1}]'""")
+        await children.until(lambda: rollout.arm("u") == "old")
+        assert caplog.text.count("rollout.state_unread") == 1
+        execute(database_url, "UPDATE llm_rollouts SET segments = '[]'")
+        await children.until(lambda: rollout.arm("u") == "new")
 
 
 async def test_the_first_request_waits_for_the_state(db):

@@ -10,13 +10,14 @@ from uuid import uuid4
 import psycopg
 import pytest
 
-from llm_common.cost_tracker import CostTracker
+from llm_common import Rollout
 from llm_common.cost_tracker.alerts import deliver_alerts
 from llm_common.errors import RolloutError
 from llm_common.rollout import Guardrails
 from llm_common.rollout.commands import change, log, ramp_of, standings, wanted
 from llm_common.rollout.watch import look
 from llm_common.runs import Unit, open_run
+from tests import children
 from tests.receiver import receiving
 from tests.rollout.conftest import FLAG, broken, new, old
 from tests.servers import execute, fetch
@@ -233,31 +234,64 @@ async def test_an_unknown_flag_is_named(db):
         await change(db, "test", "nosuch", "set", reason="a test", to=wanted("on"))
 
 
-async def test_the_alert_survives_a_crash_and_arrives_once(
-    rollout, set_to, db, monkeypatch, caplog
-):
+async def test_an_alert_that_is_refused_comes_again(rollout, set_to, db, database_url, monkeypatch):
     await set_to("on")
-    for i in range(5):
-        await rollout.run(f"unit-{i}", old=old, new=broken)
-    await rollout._recorder.flush()
-    await rollout.aclose()
     async with receiving() as receiver:
         monkeypatch.setenv("LLM_COMMON_ALERT_WEBHOOK", receiver.url)
         receiver.answers = [500]
-        another = CostTracker(db)
-        await deliver_alerts(another.db, ["test"])
-        await db.call(
-            "llm_outbox_claim", {"claim_id": str(uuid4()), "projects": ["x"], "lease_s": 1}
-        )
-        with psycopg.connect(rollout.db._url, autocommit=True) as connection:
-            connection.execute("UPDATE llm_outbox SET due_at = now()")
-        await deliver_alerts(another.db, ["test"])
-        await deliver_alerts(another.db, ["test"])
+        for i in range(5):
+            await rollout.run(f"unit-{i}", old=old, new=broken)
+        await rollout._recorder.flush()
+        await rollout._keeper.refresh()
+        await rollout.aclose()
+        execute(database_url, "UPDATE llm_outbox SET due_at = now()")
+        await deliver_alerts(db, ["test"])
+        await deliver_alerts(db, ["test"])
     assert len(receiver.bodies) == 2
     assert receiver.bodies[0] == receiver.bodies[1]
     body = receiver.bodies[0]
     assert "was rolled back" in body["text"]
     assert (body["flag"], body["kind"], body["mode"]) == (FLAG, "roll_back", "off")
+
+
+TRIPS = """
+import asyncio
+from llm_common import Rollout
+
+async def broken():
+    raise RuntimeError
+
+async def old():
+    return "old"
+
+async def main():
+    async with Rollout("bill-analysis") as rollout:
+        for i in range(5):
+            await rollout.run(f"unit-{i}", old=old, new=broken)
+        while rollout.force.reason != "rolled_back":
+            await asyncio.sleep(0.01)
+        print("rolled back", flush=True)
+        await asyncio.sleep(60)
+
+asyncio.run(main())
+"""
+
+
+async def test_the_next_process_delivers_what_a_killed_one_raised(
+    begin, db, database_url, monkeypatch
+):
+    await begin("on")
+    monkeypatch.setenv("DATABASE_URL", database_url)
+    async with receiving() as receiver:
+        monkeypatch.setenv("LLM_COMMON_ALERT_WEBHOOK", receiver.url)
+        async with children.killed(TRIPS) as process:
+            assert process.stdout
+            assert await process.stdout.readline() == b"rolled back\n"
+        assert receiver.bodies == []
+        async with Rollout(FLAG, db):
+            pass
+        (body,) = receiver.bodies
+    assert "failed in a row" in body["text"]
 
 
 @pytest.mark.parametrize("table", ["exposures", "outcomes", "mismatches", "decisions"])

@@ -30,6 +30,7 @@ from llm_common import (
     LLMResponse,
     LLMTask,
     ReviewCritique,
+    Rollout,
     SearchResult,
     WebSearchClient,
     admin,
@@ -40,6 +41,7 @@ from llm_common.limits import Gate, Shared
 from llm_common.limits.meter import Meter
 from llm_common.prompts import Prompt
 from llm_common.research import FinanceSearchService, LegislationSearchService
+from llm_common.rollout import commands
 from llm_common.testing import Answer, CorpusDocument, Fault, ProviderServer
 from llm_common.types import Lane, RateLimits, Usage
 from tests.analysis.conftest import (
@@ -52,6 +54,7 @@ from tests.analysis.conftest import (
     impact,
     review,
 )
+from tests.children import until
 
 MESSAGES = [{"role": "user", "content": "Which county pays for the shelters?"}]
 BEDS = "open a winter shelter with no fewer than two hundred beds"
@@ -256,6 +259,40 @@ async def test_processes_share_limits_and_cooldowns(supabase: Any, project: str)
     await two.refresh(db, alone=False)
     (standing,) = gates[1].standings([lane], 1)
     assert 25 < standing.blocked_s <= 30
+
+
+async def test_a_rollout_is_decided_recorded_and_taken_back(
+    supabase: Any, project: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LLM_COMMON_ROLLOUT_POLL_S", "0.1")
+
+    async def old() -> str:
+        return "old"
+
+    async def new() -> str:
+        return "new"
+
+    async def broken() -> str:
+        raise RuntimeError("the new code is broken")
+
+    flag = "bill-analysis"
+    async with Rollout(flag, supabase_client=supabase) as rollout:
+        assert await rollout.run("unit", old=old, new=new) == "old"
+        assert rollout.db is not None
+        await commands.change(
+            rollout.db, project, flag, "set", reason="a test", to=commands.wanted("on")
+        )
+        await until(lambda: rollout.arm("unit") == "new")
+        assert await rollout.run("unit", old=old, new=new) == "new"
+        for number in range(5):
+            assert await rollout.run(f"unit-{number}", old=old, new=broken) == "old"
+        await until(lambda: rollout.force.reason == "rolled_back")
+        assert await rollout.run("unit", old=old, new=new) == "old"
+    db = connect(supabase)
+    (standing,) = await commands.standings(db, project)
+    assert standing.state.latched
+    decisions = (await commands.log(db, project, flag)).decisions
+    assert [decision.action for decision in decisions][:2] == ["roll_back", "set"]
 
 
 def test_every_public_class_is_used_here() -> None:

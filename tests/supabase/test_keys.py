@@ -21,10 +21,14 @@ from tests.postgrest import SupabaseLite
 from tests.servers import Server, execute, fetch
 
 TABLES = """
-    SELECT c.relname, (SELECT attname FROM pg_attribute WHERE attrelid = c.oid AND attnum = 1)
+    SELECT c.relname, (
+        SELECT attname FROM pg_attribute
+        WHERE attrelid = c.oid AND attnum > 0 AND attidentity = '' AND attgenerated = ''
+        ORDER BY attnum LIMIT 1)
     FROM pg_class c WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v')
     ORDER BY 1
 """
+"""Each table, with a column that a statement may name."""
 FUNCTIONS = """
     SELECT proname, coalesce(proargnames[:pronargs], '{}') FROM pg_proc
     WHERE pronamespace = 'public'::regnamespace AND proname NOT LIKE 'test%'
