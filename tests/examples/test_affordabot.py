@@ -59,7 +59,7 @@ async def test_the_whole_move(
     database = {"DATABASE_URL": bills_url}
     async with deployed(EXAMPLES / "affordabot", {**environment, **database}) as host:
         load = Load(host, requests())
-        async with load.running(at_once=4):
+        async with load.running(at_once=3):
             await story(host, load, provider, database).tell(tmp_path)
     load.check()
     assert fetch(bills_url, RUNS_BY_ARM) == [("old", True, True), ("new", True, True)]
@@ -76,6 +76,6 @@ async def test_there_and_back_over_supabase(
     }
     async with deployed(EXAMPLES / "affordabot", {**environment, **database}) as host:
         load = Load(host, requests())
-        async with load.running(at_once=4):
+        async with load.running(at_once=3):
             await story(host, load, provider, database).tell_briefly()
     load.check()

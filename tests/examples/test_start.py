@@ -20,7 +20,7 @@ from tests.examples.deployment import EXAMPLES
 
 pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
 
-FOREIGN = ("DATABASE_URL", "LLM_COMMON_PROJECT", "OPENROUTER_API_KEY", "ZAI_API_KEY")
+FOREIGN = ("MAKEFLAGS", "DATABASE_URL", "LLM_COMMON_PROJECT", "OPENROUTER_API_KEY", "ZAI_API_KEY")
 
 
 def environment(state: Path) -> dict[str, str]:
