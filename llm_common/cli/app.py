@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from ..errors import InvalidInputError
-from . import ab as comparing
 from . import alerts as alerting
 from . import analyze as analyzing
 from . import costs as costing
-from . import crawl as crawling
+from . import crawl_app as crawling
 from . import demo as demonstrating
 from . import doctor as doctoring
 from . import migrate as migrating
@@ -36,12 +35,7 @@ migrate_app = typer.Typer(help="Bring the schema of the database up or down.", n
 app.add_typer(migrate_app, name="migrate")
 costs_app = typer.Typer(invoke_without_command=True)
 app.add_typer(costs_app, name="costs")
-crawl_app = typer.Typer(
-    cls=crawling.SiteGroup,
-    help="Crawl a site: `llm-common crawl URL` is `llm-common crawl site URL`.",
-    no_args_is_help=True,
-)
-app.add_typer(crawl_app, name="crawl")
+app.add_typer(crawling.app, name="crawl")
 app.add_typer(rolling.app, name="rollout")
 
 
@@ -188,69 +182,6 @@ def prompts(
 
 def _days(since: datetime | None, until: datetime | None) -> costing.Days:
     return since and since.date(), until and until.date()
-
-
-@crawl_app.command(crawling.DEFAULT)
-def crawl_site(
-    url: Annotated[str | None, typer.Argument(help="Where to start.")] = None,
-    max_pages: crawling.MaxPages = None,
-    depth: crawling.Depth = None,
-    folder: crawling.Out = None,
-    strategy: crawling.Strategy = "breadth_first",
-    keywords: crawling.Keywords = None,
-    delay: crawling.Delay = 1.0,
-    fetcher: crawling.FetcherName = "auto",
-    ignore_robots: crawling.IgnoreRobots = False,
-    sitemaps: crawling.Sitemaps = False,
-    allow_network: crawling.Networks = None,
-    resume: crawling.Resume = None,
-    database: Database = None,
-    project: Project = None,
-    as_json: Json = False,
-) -> None:
-    """Fetch the pages of a site as Markdown; an interrupted crawl goes on with --resume."""
-    config = {
-        "max_depth": depth,
-        "strategy": strategy,
-        "keywords": keywords or (),
-        "per_host_delay_s": delay,
-        "respect_robots": not ignore_robots,
-        "use_sitemaps": sitemaps,
-    }
-    where, networks = Where.of(database, project), allow_network or ()
-    job = crawling.Job(url, config, max_pages, resume, fetcher, networks, folder, where)
-    run(
-        crawling.crawl_site(job, as_json=as_json),
-        f"llm-common crawl --resume {job.crawl_id} goes on",
-    )
-
-
-@crawl_app.command("ab")
-def crawl_ab(
-    truth: Annotated[
-        Path, typer.Option(help='A line for each page: {"page": "a.html", "tel": ["…"], …}.')
-    ],
-    folder: Annotated[
-        Path, typer.Option("--out", help="Folder for ab.md, ab.json and ab.png.")
-    ] = Path("ab"),
-    pages: Annotated[
-        Path | None, typer.Option(help="Folder of the pages, where the truth names no URLs.")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(help="Only so many pages, the first.")] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(help="Ask it for the fields of every text, such as openai/gpt-4o-mini."),
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="Strict limit for the model, in USD.")] = None,
-    database: Database = None,
-    project: Project = None,
-    as_json: Json = False,
-) -> None:
-    """Compare plain HTTP and crawl4ai on the same pages: facts kept, tokens, seconds, cost."""
-    asked = comparing.Comparison(
-        truth, pages, folder, limit, model, budget, Where.of(database, project)
-    )
-    run(comparing.compare(asked, as_json=as_json))
 
 
 @app.command()

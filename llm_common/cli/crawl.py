@@ -8,15 +8,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Any
 from urllib.parse import unquote, urlsplit
 from uuid import UUID, uuid4
 
-import typer
 from pydantic import ValidationError
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
-from typer.core import TyperGroup
 
 from ..crawling import (
     Crawl,
@@ -37,46 +35,7 @@ from ..crawling.urls import url_key
 from ..errors import InvalidInputError
 from .common import Where, err, out, print_json
 
-DEFAULT = "site"
-
-MaxPages = Annotated[
-    int | None, typer.Option(help="Exactly so many, if so many can be reached (100).")
-]
-Depth = Annotated[int | None, typer.Option(help="Links from the URL; none: without end.")]
-Out = Annotated[Path | None, typer.Option("--out", help="Folder for a Markdown file per page.")]
-Strategy = Annotated[str, typer.Option(help="breadth_first, depth_first or best_first.")]
-Keywords = Annotated[
-    list[str] | None, typer.Option("--keyword", help="What best_first looks for; may be repeated.")
-]
-Delay = Annotated[float, typer.Option(help="Seconds between two requests to a host.")]
-FetcherName = Annotated[str, typer.Option("--fetcher", help="auto, http or browser.")]
-IgnoreRobots = Annotated[
-    bool, typer.Option("--ignore-robots", help="For a site of your own: robots.txt is not asked.")
-]
-Sitemaps = Annotated[bool, typer.Option("--sitemaps", help="Start from the sitemaps too.")]
-Networks = Annotated[
-    list[str] | None,
-    typer.Option("--allow-network", help="A private network that may be asked, as 10.1.0.0/16."),
-]
-Resume = Annotated[str | None, typer.Option(help="Go on with the crawl of this id.")]
-
 _NOT_IN_NAMES = re.compile(r"[^\w.-]+")
-
-
-class SiteGroup(TyperGroup):
-    """A group whose first word may be left out: ``crawl URL`` is ``crawl site URL``.
-
-    Attributes:
-        default: the command that is meant where none is named.
-    """
-
-    default = DEFAULT
-
-    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the word in where no command is named."""
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
-            args = [self.default, *args]
-        return super().parse_args(ctx, args)
 
 
 @dataclass(frozen=True, slots=True)
