@@ -56,10 +56,11 @@ help: $(VENV)/.all  ## write the commands' help texts into docs/cli.md
 
 bench: bench-calls bench-web  ## everything that is measured beside the peers (about 25 minutes)
 
-bench-calls: $(VENV)/.all  ## import time, calls beside the peers, 1,000 streams, 100,000 calls (about ten minutes)
+bench-calls: $(VENV)/.all  ## import time, calls beside the peers, 1,000 streams, 100,000 calls, a rollout (about ten minutes)
 	$(BIN)/python scripts/import_time.py
 	$(BIN)/python scripts/peers.py
 	$(BIN)/python scripts/endurance.py
+	$(BIN)/python scripts/rollout_bench.py
 
 bench-web: $(VENV)/.all  ## searches from the cache, extraction, crawls, 2,000 pages by browser (about 15 minutes)
 	$(BIN)/python scripts/extract_bench.py
