@@ -199,12 +199,12 @@ def test_any_input_has_a_verdict(text, quote):
 
 def test_large_texts_are_quick():
     text = load_document(data_dir("bills") / "h265_rfs.xml").text * 2
-    begun = time.perf_counter()
+    begun = time.process_time()
     passages = Passages(text)
-    prepared = time.perf_counter()
+    prepared = time.process_time()
     sentences = [s for s in re.split(r"(?<=[.;])\s", text[:60_000]) if len(s.split()) > 8][:100]
     assert all(passages.verify(s).status == "verified" for s in sentences)
     invented = [s.replace(" the ", " purple ", 3) for s in sentences]
     assert all(passages.verify(s).status != "verified" for s in invented if "purple" in s)
     assert prepared - begun < 2
-    assert time.perf_counter() - prepared < 2
+    assert time.process_time() - prepared < 2

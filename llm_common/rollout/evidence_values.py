@@ -15,7 +15,7 @@ for multinomial count data" (NeurIPS 2022) for `off_share`.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from functools import lru_cache, reduce
@@ -32,6 +32,8 @@ LOWEST_CONTROL = 0.1
 STAKES = (0.1, 0.3, 0.5, 0.7, 0.9)
 """Parts of the capital staked on each pair of costs; below 1, so that no pair ruins the gambler."""
 START = (1.0,) * len(STAKES)
+SCALE = 2
+"""Costs beyond so many times the dearest of the control are cut off: one outcome proves little."""
 TIGHTNESS = 100.0
 """How near the assigned share a wrong share is thought to lie, as so many units seen before."""
 _MOST_LOG = 690.0
@@ -142,15 +144,27 @@ def worth(capitals: Sequence[float]) -> float:
     return min(sum(capitals) / len(capitals), math.exp(_MOST_LOG))
 
 
-def excess(new: Decimal, old: Decimal, ratio: Decimal) -> float:
-    """Return (new - ratio * old) / (new + ratio * old), from -1 to 1, and 0 if both cost nothing.
+def excesses(pairs: Iterable[tuple[Decimal, Decimal]], ratio: Decimal) -> Iterator[float]:
+    """Yield how far each cost of the new arm is beyond the ratio, from -1 to 1.
 
-    Amounts are compared exactly; the quotient has no unit, and only feeds a probability, so it
-    may be a float.
+    That is new - ratio * old, as a part of what the dearest outcome of the control before it would
+    allow `SCALE` times over, cut off at 1 and -1. So amounts add up as they do in the means: it is
+    not a mean of ratios, which skewed costs would lift. Where new / ratio and old have one
+    distribution the excess is as often above 0 as below, cut off or not, and its mean is 0. The
+    first pair only sets the scale. Amounts are compared exactly; the quotient has no unit and only
+    feeds a probability, so it may be a float.
     """
-    allowed = ratio * old
-    total = new + allowed
-    return float((new - allowed) / total) if total else 0.0
+    dearest = Decimal(0)
+    for count, (new, old) in enumerate(pairs):
+        beyond = new - ratio * old
+        allowed = SCALE * ratio * dearest
+        if count == 0:
+            yield 0.0
+        elif abs(beyond) >= allowed:
+            yield float((beyond > 0) - (beyond < 0))
+        else:
+            yield float(beyond / allowed)
+        dearest = max(dearest, old)
 
 
 def off_share(shares: Iterable[tuple[int, int, int]]) -> float:

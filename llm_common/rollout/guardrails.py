@@ -29,7 +29,7 @@ from enum import StrEnum
 from typing import Literal
 
 from ..errors import InvalidInputError
-from .evidence_values import above_control, above_threshold, dearer, excess, off_share
+from .evidence_values import above_control, above_threshold, dearer, excesses, off_share
 from .tally import EVERY_UNIT, ArmTally, Tally
 
 __all__ = [
@@ -50,6 +50,8 @@ CONTROL_ALPHA = 0.25
 SLOW_SHARE = 0.05
 """A P95 above its limit is a share of slow outcomes above this."""
 LOST_SHARE = 0.01
+PAIRS = 2
+"""Costs take so many times `Guardrails.min_exposures` before they take an arm back."""
 SUSPICION = 3.0
 """An e-value from which on a rollout waits, be the sums of the costs in proportion or not."""
 
@@ -254,10 +256,10 @@ def _judged(rate: _Rate, has_control: bool, min_exposures: int) -> Finding:
 def _cost(tally: Tally, guardrails: Guardrails) -> Finding:
     """Judge pairs of costs: the i-th known one of the new arm beside the i-th of the control.
 
-    What is tested is the mean of `excess`, not the ratio of the mean costs: it is bounded, so that
-    one very dear outcome proves nothing. Where the sums are out of proportion without proof, the
-    rollout waits.
+    It takes more pairs than a rate takes outcomes, since the first ones tell the scale. Where the
+    sums are out of proportion without proof, the rollout waits.
     """
+    needed = PAIRS * guardrails.min_exposures
     new, old = tally.new, tally.old
     pairs = list(zip(new.costs, old.costs, strict=False))
     unpriced = f"; {new.unpriced} of its outcomes have no known cost" if new.unpriced else ""
@@ -275,10 +277,10 @@ def _cost(tally: Tally, guardrails: Guardrails) -> Finding:
         seen = f"{len(pairs)} pairs of known costs, {guardrails.min_exposures} are needed"
         return finding(State.UNKNOWN, None, seen)
     ratio = Decimal(str(guardrails.cost_ratio))
-    evidence = dearer(excess(new_cost, old_cost, ratio) for new_cost, old_cost in pairs)
-    if evidence >= 1 / ALPHA:
-        return finding(State.TRIPPED, evidence, f"proven (e-value {evidence:.3g})")
+    evidence = dearer(excesses(pairs, ratio))
     beyond = sum(pair[0] for pair in pairs) > ratio * sum(pair[1] for pair in pairs)
+    if evidence >= 1 / ALPHA and beyond and len(pairs) >= needed:
+        return finding(State.TRIPPED, evidence, f"proven (e-value {evidence:.3g})")
     if beyond or evidence >= SUSPICION:
         return finding(State.INCONCLUSIVE, evidence, f"not proven yet (e-value {evidence:.3g})")
     return finding(State.OK, evidence, "within it")

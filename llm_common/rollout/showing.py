@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 from uuid import uuid4
 
 from ..context import Execution, executing, labels
-from ..errors import BudgetError
+from ..errors import BudgetError, RunBusyError
 from .evaluation import Choice
 from .models import Exposure, Status
 from .recorder import Recorder
@@ -106,10 +106,14 @@ class Showing:
 
 
 def _status_of(error: BaseException | None) -> Status:
-    """Name how an execution ended; a budget's refusal and a cancellation tell nothing of an arm."""
+    """Name how an execution ended.
+
+    What a budget refuses, what another process is at already, and what a caller cancels says
+    nothing about an arm.
+    """
     if error is None:
         return "ok"
-    if isinstance(error, BudgetError):
+    if isinstance(error, BudgetError | RunBusyError):
         return "refused"
     return "error" if isinstance(error, Exception) else "cancelled"
 

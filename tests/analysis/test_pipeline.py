@@ -90,7 +90,7 @@ async def test_every_row_of_a_run(
         "confidence": Decimal("0.800"),
         "error_message": None,
         "project": "test",
-        "pipeline": "bill-analysis",
+        "pipeline_name": "bill-analysis",
         "unit_key": "AB-1234",
         "job_id": "job-1",
         "analysis_json": analysis.model_dump(mode="json"),

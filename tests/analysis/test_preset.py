@@ -76,7 +76,7 @@ async def test_another_preset_has_prompts_models_and_a_score_of_its_own(
     assert report == GrantReport(
         funder="Kern", amount_usd=4200000, checked=True, cited=["bill", "s1"], run=str(run["id"])
     )
-    assert (run["pipeline"], run["quality_score"], run["confidence"]) == (
+    assert (run["pipeline_name"], run["quality_score"], run["confidence"]) == (
         *("grants", Decimal("0.90")),
         None,
     )

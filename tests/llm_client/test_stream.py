@@ -202,7 +202,7 @@ async def test_silence_ends_a_stream(
     fake: ProviderServer, costs: CostTracker, ledger: Ledger, provider: str
 ) -> None:
     fake.script(*[Answer(text=TEXT, latency_s=5)] * 3)
-    stream = client(provider, costs).stream(MESSAGES, timeout_s=0.3)
+    stream = client(provider, costs).stream(MESSAGES, timeout_s=1)
     with pytest.raises(ProviderTimeoutError):
         await read(stream)
     rows = await ledger()

@@ -101,7 +101,7 @@ class ProviderContract:
 
     async def send(self, wire: Provider, server: Replay, **options: Any) -> Reply:
         return await wire.send(
-            self.deployment(server.url), REQUEST, **{"timeout_s": 5.0, **options}
+            self.deployment(server.url), REQUEST, **{"timeout_s": 20.0, **options}
         )
 
     async def fail(self, wire: Provider, respond: Any, **options: Any) -> tuple[CallError, Replay]:
@@ -130,7 +130,7 @@ class ProviderContract:
     async def test_a_tool_call_is_read(self, wire: Provider) -> None:
         request = ChatRequest([{"role": "user", "content": "x"}], 50, tools=(TOOL,))
         async with serving(answer(self.tool_call)) as server:
-            reply = await wire.send(self.deployment(server.url), request, timeout_s=5)
+            reply = await wire.send(self.deployment(server.url), request, timeout_s=20)
         assert [(call.id, call.name, call.arguments) for call in reply.tool_calls] == [
             ("t1", "look", "{}")
         ]
@@ -186,7 +186,7 @@ class ProviderContract:
         async with serving(answer({})) as server:
             url = server.url
         with pytest.raises(ProviderUnavailableError) as caught:
-            await wire.send(self.deployment(url), REQUEST, timeout_s=5)
+            await wire.send(self.deployment(url), REQUEST, timeout_s=20)
         assert (caught.value.billed, caught.value.status) == (False, None)
 
     async def test_a_slow_server_times_out_and_may_have_billed(self, wire: Provider) -> None:
@@ -233,7 +233,7 @@ class ProviderContract:
     async def test_keys_are_kept_apart(self, wire: Provider) -> None:
         async with serving(answer(self.good)) as server:
             for key in ("sk-one", "sk-two", "sk-one"):
-                await wire.send(self.deployment(server.url, key), REQUEST, timeout_s=5)
+                await wire.send(self.deployment(server.url, key), REQUEST, timeout_s=20)
         sent = ["sk-two" in str(headers) for headers in server.headers]
         assert sent == [False, True, False]
 
@@ -293,7 +293,7 @@ class TestOpenAIWire(ProviderContract):
                 api_key=SECRET,
                 base_url=server.url,
             )
-            await wire.send(deployment, REQUEST, timeout_s=5)
+            await wire.send(deployment, REQUEST, timeout_s=20)
         sent = server.requests[0]
         assert sent["max_completion_tokens"] == 50
         assert "max_tokens" not in sent
@@ -312,7 +312,7 @@ class TestOpenAIWire(ProviderContract):
                 api_key=SECRET,
                 base_url=server.url,
             )
-            await wire.send(deployment, REQUEST, timeout_s=5)
+            await wire.send(deployment, REQUEST, timeout_s=20)
         assert "mine" not in str(server.headers[0])
 
 

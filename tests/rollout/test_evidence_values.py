@@ -16,7 +16,7 @@ from llm_common.rollout.evidence_values import (
     above_control,
     above_threshold,
     dearer,
-    excess,
+    excesses,
     off_share,
     staked,
     worth,
@@ -134,36 +134,49 @@ def test_fair_stakes_gain_nothing_in_the_mean() -> None:
 
 
 @given(st.lists(st.floats(-1, 1), max_size=40), st.randoms())
-def test_the_order_of_pairs_does_not_matter_and_the_evidence_is_no_less_than_0(
-    excesses, random
+def test_the_order_of_stakes_does_not_matter_and_the_evidence_is_no_less_than_0(
+    beyond, random
 ) -> None:
-    shuffled = random.sample(excesses, len(excesses))
-    assert dearer(shuffled) == pytest.approx(dearer(excesses), rel=1e-9)
-    assert dearer(excesses) >= 0
-    assert dearer(excesses) == worth(reduce(staked, excesses, START))
+    shuffled = random.sample(beyond, len(beyond))
+    assert dearer(shuffled) == pytest.approx(dearer(beyond), rel=1e-9)
+    assert dearer(beyond) >= 0
+    assert dearer(beyond) == worth(reduce(staked, beyond, START))
 
 
 @given(st.lists(st.floats(-1, 1), min_size=1, max_size=40), st.floats(0, 2))
-def test_a_dearer_outcome_is_more_evidence(excesses, more) -> None:
-    dearer_ones = [min(excesses[0] + more, 1), *excesses[1:]]
-    assert dearer(dearer_ones) >= dearer(excesses)
+def test_a_dearer_outcome_is_more_evidence(beyond, more) -> None:
+    dearer_ones = [min(beyond[0] + more, 1), *beyond[1:]]
+    assert dearer(dearer_ones) >= dearer(beyond)
 
 
 amounts = st.decimals(0, 10_000, places=12)
 
 
-@given(amounts, amounts, st.sampled_from([Decimal("0.5"), Decimal(2), Decimal(10)]))
-def test_an_excess_has_the_sign_of_what_was_spent_beyond_the_ratio(new, old, ratio) -> None:
-    found = excess(new, old, ratio)
+@given(amounts, amounts, amounts, st.sampled_from([Decimal("0.5"), Decimal(2), Decimal(10)]))
+def test_an_excess_has_the_sign_of_what_was_spent_beyond_the_ratio(first, new, old, ratio) -> None:
+    nothing, found = excesses([(first, first), (new, old)], ratio)
+    assert nothing == 0
     assert -1 <= found <= 1
     assert (found > 0) == (new > ratio * old)
     assert (found < 0) == (new < ratio * old)
 
 
+def test_excesses_add_up_as_amounts_do() -> None:
+    """One old outcome that costs ten times as much makes up for many that cost little."""
+    pairs = [(Decimal(3), Decimal(10)), *[(Decimal(3), Decimal(1))] * 9]
+    assert sum(excesses([(Decimal(3), Decimal(10)), *pairs], Decimal(2))) < 0
+
+
+def test_an_excess_is_cut_off_at_twice_the_dearest_so_far() -> None:
+    pairs = [(Decimal(1), Decimal(1)), (Decimal(6), Decimal(1)), (Decimal(2), Decimal(4))]
+    assert list(excesses(pairs, Decimal(2))) == [0, 1, -1]
+    assert list(excesses([*pairs, (Decimal(8), Decimal(0))], Decimal(2)))[-1] == 0.5
+
+
 def test_two_free_outcomes_have_no_excess() -> None:
-    assert excess(Decimal(0), Decimal(0), Decimal(2)) == 0
-    assert excess(Decimal("0.000000000001"), Decimal(0), Decimal(2)) == 1
-    assert excess(Decimal(0), Decimal(5), Decimal(2)) == -1
+    free = (Decimal(0), Decimal(0))
+    least = (Decimal("0.000000000001"), Decimal(0))
+    assert list(excesses([free, free, least], Decimal(2))) == [0, 0, 1]
 
 
 @given(st.integers(1, 9_999), st.integers(0, 500), st.integers(0, 500))

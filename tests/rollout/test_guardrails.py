@@ -127,7 +127,7 @@ def test_few_outcomes_are_inconclusive_however_bad_they_are() -> None:
     few = {"finished": 19, "errors": 19, "slow": 19, "due": 19, "lost": 19, "costs": CENTS[:19]}
     for name in ("error_rate", "latency_p95", "cost", "data_loss"):
         assert found(name, tally(new=few)).state is State.INCONCLUSIVE, name
-    enough = few | {"finished": 20, "due": 20, "costs": (Decimal(9),) * 20}
+    enough = few | {"finished": 20, "due": 20, "costs": (Decimal(9),) * 40}
     for name in ("error_rate", "latency_p95", "cost", "data_loss"):
         assert found(name, tally(new=enough)).state is State.TRIPPED, name
 
@@ -183,13 +183,21 @@ def test_one_very_dear_outcome_holds_and_is_not_taken_back() -> None:
     assert found("cost", spike).state is State.INCONCLUSIVE
 
 
-def test_costs_that_are_dearer_pair_by_pair_hold_though_their_sums_are_in_proportion() -> None:
-    new = {"costs": (*[Decimal("0.028")] * 29, Decimal(1))}
-    old = {"costs": (*[Decimal("0.01")] * 29, Decimal(100))}
+def test_costs_that_were_dearer_for_long_hold_though_their_sums_are_in_proportion() -> None:
+    new = {"costs": (*[Decimal("0.05")] * 60, Decimal(1))}
+    old = {"costs": (*[Decimal("0.01")] * 60, Decimal(100))}
     suspect = found("cost", tally(new=new, old=old))
     assert suspect.state is State.INCONCLUSIVE
     assert suspect.evidence is not None
-    assert 3 <= suspect.evidence < 20
+    assert suspect.evidence >= 20
+
+
+def test_a_few_dear_outcomes_are_not_enough() -> None:
+    dear = (Decimal("0.10"),)
+    for number, state in ((39, State.INCONCLUSIVE), (40, State.TRIPPED)):
+        new = {"costs": dear * number, "finished": number}
+        old = {"costs": CENTS[:number], "finished": number}
+        assert found("cost", tally(new=new, old=old)).state is state
 
 
 def test_a_free_arm_beside_a_free_one_is_within_the_ratio() -> None:

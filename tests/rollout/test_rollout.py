@@ -9,7 +9,7 @@ from decimal import Decimal
 import pytest
 
 from llm_common.context import current
-from llm_common.errors import BudgetExceededError
+from llm_common.errors import BudgetExceededError, RunBusyError
 from llm_common.rollout.commands import standings
 from tests.rollout.conftest import FLAG, broken, new, old
 from tests.servers import fetch
@@ -104,6 +104,21 @@ async def test_a_budget_and_a_cancellation_pass_through(rollout, set_to, databas
     await rollout._recorder.flush()
     rows = fetch(database_url, "SELECT arm, status FROM llm_rollout_outcomes ORDER BY seq")
     assert rows == [("new", "refused"), ("new", "cancelled")]
+
+
+async def test_a_unit_that_is_being_worked_on_is_no_failure(rollout, set_to, database_url):
+    await set_to("on")
+
+    async def busy():
+        raise RunBusyError("another process is at it")
+
+    for _ in range(6):
+        assert await rollout.run("unit-1", old=old, new=busy) == "old"
+    await rollout._recorder.flush()
+    rows = fetch(database_url, "SELECT status FROM llm_rollout_outcomes WHERE arm = 'new'")
+    assert rows == [("refused",)] * 6
+    await rollout._keeper.refresh()
+    assert rollout.force.reason == "on"
 
 
 async def test_the_arm_is_a_label(rollout, set_to):
