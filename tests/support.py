@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import NoReturn
 
@@ -32,3 +33,10 @@ def plan(name: str) -> str:
     if not file.is_file():
         skip_or_fail(f"the plan {name} is not beside this repository")
     return file.read_text(encoding="utf-8")
+
+
+def plans_comparison() -> str:
+    """Return the plan's query that compares the two pipelines, to the letter, or skip."""
+    blocks = re.findall(r"```sql\n(.*?)```", plan("llm-common-migration.md"), re.DOTALL)
+    (query,) = (block for block in blocks if "as total_runs" in block)
+    return query

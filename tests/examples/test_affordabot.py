@@ -16,19 +16,13 @@ from tests.examples.load import Load, Request
 from tests.examples.story import Story
 from tests.postgrest import SupabaseLite
 from tests.servers import fetch
+from tests.support import plans_comparison
 
 pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
 
 MODELS = frozenset({"openai/gpt-4o-mini", "openai/gpt-4o", "anthropic/claude-3.5-sonnet"})
 SHORT = 12
 """So many of the bills have fewer than 14,000 characters."""
-
-RUNS_BY_ARM = """
-    SELECT CASE WHEN research_model IS NULL THEN 'old' ELSE 'new' END AS pipeline, count(*) > 0,
-           count(*) FILTER (WHERE status = 'completed') > 0
-    FROM pipeline_runs GROUP BY 1 ORDER BY 1 DESC
-"""
-"""The plan's comparison of the two pipelines."""
 
 
 def story(
@@ -62,7 +56,9 @@ async def test_the_whole_move(
         async with load.running(at_once=3):
             await story(host, load, provider, database).tell(tmp_path)
     load.check()
-    assert fetch(bills_url, RUNS_BY_ARM) == [("old", True, True), ("new", True, True)]
+    runs = {pipeline: number for pipeline, number, _ in fetch(bills_url, plans_comparison())}
+    assert runs["old"] > 20
+    assert runs["new"] > 20
 
 
 async def test_there_and_back_over_supabase(

@@ -21,6 +21,7 @@ from tests import children
 from tests.receiver import receiving
 from tests.rollout.conftest import FLAG, broken, new, old
 from tests.servers import execute, fetch
+from tests.support import plans_comparison
 
 QUICK = Guardrails(min_exposures=20)
 
@@ -327,18 +328,6 @@ async def test_a_batch_that_is_sent_again_changes_nothing(db, begin, database_ur
     assert fetch(database_url, "SELECT count(*) FROM llm_rollout_outcomes") == [(6,)]
 
 
-PLANS_QUERY = """
-SELECT
-    CASE WHEN research_model IS NULL THEN 'old' ELSE 'new' END as pipeline,
-    COUNT(*) as total_runs,
-    AVG(quality_score) as avg_quality
-FROM pipeline_runs
-WHERE started_at >= NOW() - INTERVAL '1 day'
-GROUP BY pipeline;
-"""
-"""As the hosts wrote it: it must run as it is."""
-
-
 async def test_the_plans_query_compares_the_arms(rollout, set_to, db, database_url):
     await set_to("off")
     await rollout.run("SB-9", old=old, new=new, columns={"bill_id": "SB-9"})
@@ -346,7 +335,7 @@ async def test_the_plans_query_compares_the_arms(rollout, set_to, db, database_u
     columns = {"bill_id": "SB-9", "research_model": "gpt-4o"}
     async with open_run(db, Unit("test", "bill", "SB-9", {}, columns=columns)) as run:
         await run.finish("completed", quality_score=Decimal("0.80"))
-    rows = fetch(database_url, PLANS_QUERY)
+    rows = fetch(database_url, plans_comparison())
     assert sorted(rows, key=str) == [("new", 1, Decimal("0.80")), ("old", 1, None)]
 
 
