@@ -38,6 +38,7 @@ class Recorder:
         self._exposures: list[Row] = []
         self._outcomes: list[Row] = []
         self._unsure: Row | None = None
+        self._sending = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
         self._dropped = 0
 
@@ -65,16 +66,19 @@ class Recorder:
             DatabaseError: it can't be written now; it is kept, and repeating it changes nothing.
         """
         while self._unsure or self._exposures or self._outcomes:
-            if self._unsure is None:
-                exposures, self._exposures = self._exposures[:BATCH], self._exposures[BATCH:]
-                outcomes = []
-                # An outcome is never there before its exposure.
-                if not self._exposures:
-                    outcomes, self._outcomes = self._outcomes[:BATCH], self._outcomes[BATCH:]
-                self._unsure = {**self._key, "exposures": exposures, "outcomes": outcomes}
-            answer = await self._db.call("llm_rollout_record", self._unsure)
-            self._unsure = None
+            async with self._sending:
+                batch = self._unsure = self._unsure or self._next()
+                answer = await self._db.call("llm_rollout_record", batch)
+                self._unsure = None
             await self._recorded(answer["failures"])
+
+    def _next(self) -> Row:
+        exposures, self._exposures = self._exposures[:BATCH], self._exposures[BATCH:]
+        outcomes: list[Row] = []
+        # An outcome is never there before its exposure.
+        if not self._exposures:
+            outcomes, self._outcomes = self._outcomes[:BATCH], self._outcomes[BATCH:]
+        return {**self._key, "exposures": exposures, "outcomes": outcomes}
 
     async def aclose(self) -> None:
         """Write what is left; what can't be written is lost, and said to be."""
@@ -84,8 +88,9 @@ class Recorder:
         try:
             await self.flush()
         except DatabaseError as error:
-            waiting = len(self._exposures) + len(self._outcomes)
-            self._say_lost(waiting, type(error).__name__)
+            unsure = self._unsure or {"exposures": [], "outcomes": []}
+            left = (self._exposures, self._outcomes, unsure["exposures"], unsure["outcomes"])
+            self._say_lost(self._dropped + sum(map(len, left)), type(error).__name__)
 
     def _add(self, rows: list[Row], row: Row) -> None:
         rows.append(row)
