@@ -205,6 +205,25 @@ async def test_two_judges_decide_once(db, begin):
     assert actions.count("roll_back") == 1
 
 
+async def test_two_judges_advance_once(db, begin):
+    await begin("off")
+    plan = ramp_of("10,50,100", 30, 0).model_dump(mode="json")
+    to = {"mode": "percent", "share": 1000, "ramp": plan}
+    await change(db, "test", FLAG, "ramp", reason="a test", to=to)
+    await db.call("llm_rollout_record", stored(40, olds=360, share=1000))
+    await asyncio.gather(*(judged(db) for _ in range(4)))
+    actions = [d.action for d in (await log(db, "test", FLAG)).decisions]
+    assert actions.count("advance") == 1
+
+
+async def test_a_verdict_on_a_state_that_was_changed_meanwhile_counts_no_more(db, begin):
+    await begin("10")
+    late = {"decision_id": str(uuid4()), "project": "test", "flag": FLAG, "action": "roll_back"}
+    why = {"actor": "guardrails", "reason": "late", "to": {"mode": "off"}, "revision": 0}
+    assert (await db.call("llm_rollout_decide", late | why))["refused"] == "revision"
+    assert (await state_of(db)).mode == "percent"
+
+
 async def test_one_process_looks_per_interval(db, begin):
     await begin()
     assert await look(db, "test", FLAG, QUICK) == "hold"
