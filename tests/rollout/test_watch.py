@@ -244,9 +244,10 @@ async def test_a_rollback_latches_until_it_is_reset(rollout, set_to, db):
     reset = await change(db, "test", FLAG, "reset", reason="mended", to={"mode": "off"})
     assert (reset.mode, reset.latched) == ("off", None)
     await set_to("on")
-    assert await rollout.run("u", old=old, new=new) == "new"
+    assert await rollout.run("u", old=old, new=broken) == "old"
     await rollout._recorder.flush()
     assert (await state_of(db)).latched is None, "failures before the reset count no more"
+    assert await rollout.run("u", old=old, new=new) == "new"
 
 
 async def test_an_unknown_flag_is_named(db):
