@@ -72,6 +72,13 @@ class SupabaseDatabase:
             raise DatabaseUnavailableError(
                 f"{self._identity} can't be reached for {function}: {type(error).__name__}"
             ) from None
+        except RuntimeError as error:
+            # So says httpx when the host has closed its client.
+            if "closed" not in str(error):
+                raise
+            raise DatabaseUnavailableError(
+                f"{self._identity} can't be reached for {function}: its client was closed"
+            ) from None
         except APIError as error:
             # Its text may quote a payload: it stays out of the chain as well.
             raise translate(error, function, self._identity) from None

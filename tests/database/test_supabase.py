@@ -39,6 +39,16 @@ async def test_no_api_is_said_so_and_holds_no_key(client_of):
     assert "sb_secret" not in str(caught.value)
 
 
+async def test_a_client_that_the_host_has_closed_is_said_so(client_of, supabase_lite):
+    client = await client_of(supabase_lite.url, supabase_lite.secret_key)
+    database = connect(client)
+    await database.call("llm_schema", {})
+    session = client.postgrest.session
+    session.close() if isinstance(session, httpx.Client) else await session.aclose()
+    with pytest.raises(DatabaseUnavailableError, match="its client was closed"):
+        await database.call("llm_schema", {})
+
+
 async def test_a_browsers_key_may_call_nothing(client_of, supabase_lite):
     database = connect(await client_of(supabase_lite.url, supabase_lite.publishable_key))
     with pytest.raises(DatabaseError, match="42501") as caught:

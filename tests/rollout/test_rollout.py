@@ -11,6 +11,7 @@ import pytest
 from llm_common.context import current
 from llm_common.errors import BudgetExceededError, RunBusyError
 from llm_common.rollout.commands import standings
+from llm_common.runs import Unit, open_run
 from tests.rollout.conftest import FLAG, broken, new, old
 from tests.servers import fetch
 
@@ -149,6 +150,18 @@ async def test_an_old_arm_leaves_a_run_and_its_cost(rollout, set_to, database_ur
         ("completed", "SB-9", "California", None, Decimal("0.02"), "external", "old"),
         ("failed", "SB-9", "California", None, None, None, None),
     ]
+
+
+async def test_the_new_arms_run_is_noted_with_its_outcome(rollout, set_to, db, database_url):
+    async def analyse():
+        async with open_run(db, Unit("test", "bill", "SB-9", {"text": "a"})) as run:
+            await run.finish("completed")
+        return run.id
+
+    await set_to("on")
+    run_id = await rollout.run("SB-9", old=old, new=analyse)
+    await rollout._recorder.flush()
+    assert fetch(database_url, "SELECT run_id::text FROM llm_rollout_outcomes") == [(run_id,)]
 
 
 async def test_without_a_unit_the_old_arm_runs(rollout, set_to, caplog):
