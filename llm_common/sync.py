@@ -11,16 +11,23 @@ import asyncio
 import atexit
 import os
 import threading
-from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import copy_context
+from decimal import Decimal
 from functools import wraps
-from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar
+from typing import Any, Concatenate, Generic, ParamSpec, Self, TypeVar, cast
 
 from .analysis import AnalysisPipeline
 from .conversation_memory import ConversationMemory
 from .cost_tracker import CostTracker
 from .errors import InvalidInputError
 from .llm_client import ChatStream, LLMClient
+from .rollout import Choice, Exposure, Rollout
+from .rollout.models import Arm
+from .rollout.rollout import Attributes
+from .rollout.showing import Columns
 from .types import Delta, LLMResponse
 from .web_search import WebSearchClient
 
@@ -30,6 +37,7 @@ __all__ = [
     "SyncConversationMemory",
     "SyncCostTracker",
     "SyncLLMClient",
+    "SyncRollout",
     "SyncWebSearchClient",
     "run",
 ]
@@ -177,6 +185,142 @@ class SyncAnalysisPipeline(_Facade[AnalysisPipeline[Any, Any]]):
     run_until = _waiting(AnalysisPipeline[Any, Any].run_until)
     stored = _waiting(AnalysisPipeline[Any, Any].stored)
     estimate = _passing(AnalysisPipeline[Any, Any].estimate)
+
+
+class SyncRollout(_Facade[Rollout]):
+    """`Rollout` for threads: its arms are plain functions, which may use the classes here."""
+
+    start = _waiting(Rollout.start)
+    close = _waiting(Rollout.aclose)
+
+    def arm(self, unit_id: object, attributes: Attributes | None = None) -> Arm:
+        """Return the arm of a unit once the state is read; nothing is recorded."""
+        return self.choose(unit_id, attributes).arm
+
+    def choose(self, unit_id: object, attributes: Attributes | None = None) -> Choice:
+        """Return the arm of a unit and why; see `Rollout.choose`."""
+        self.start()
+        return self.wrapped.choose(unit_id, attributes)
+
+    def run(
+        self,
+        unit_id: object,
+        *,
+        old: Callable[[], T],
+        new: Callable[[], T],
+        attributes: Attributes | None = None,
+        columns: Columns | None = None,
+        old_cost: Callable[[T], Decimal | None] | None = None,
+    ) -> T:
+        """Run the unit's arm in a thread of its own and return its result; see `Rollout.run`."""
+        return run(
+            self.wrapped.run(
+                unit_id,
+                old=lambda: _in_thread(old),
+                new=lambda: _in_thread(new),
+                attributes=attributes,
+                columns=columns,
+                old_cost=old_cost,
+            )
+        )
+
+    def stream(
+        self,
+        unit_id: object,
+        *,
+        old: Callable[[], Iterable[T]],
+        new: Callable[[], Iterable[T]],
+        attributes: Attributes | None = None,
+        old_cost: Callable[[list[T]], Decimal | None] | None = None,
+    ) -> Generator[T]:
+        """Yield what the unit's arm yields; see `Rollout.stream`."""
+        items = self.wrapped.stream(
+            unit_id,
+            old=lambda: _each(old),
+            new=lambda: _each(new),
+            attributes=attributes,
+            old_cost=old_cost,
+        )
+        try:
+            while (item := run(_following(items))) is not _END:
+                yield cast("T", item)
+        finally:
+            run(_closed(items))
+
+    @contextmanager
+    def exposure(
+        self, unit_id: object, attributes: Attributes | None = None
+    ) -> Generator[Exposure]:
+        """Show a unit its arm and record how the block ends; see `Rollout.exposure`."""
+        choice = self.choose(unit_id, attributes)
+        showing = run(_on_loop(lambda: self.wrapped.show(choice)))
+        raised: BaseException | None = None
+        try:
+            with showing.inside():
+                yield showing.exposure
+        except BaseException as error:
+            raised = error
+            raise
+        finally:
+            run(_on_loop(lambda: showing.ended(raised)))
+
+    def instead_of(
+        self, old: Callable[P, T], *, unit: Callable[P, object]
+    ) -> Callable[[Callable[P, T]], Callable[P, T]]:
+        """Decorate the new function; see `Rollout.instead_of`."""
+
+        def decorate(new: Callable[P, T]) -> Callable[P, T]:
+            @wraps(new)
+            def switched(*args: P.args, **kwargs: P.kwargs) -> T:
+                return self.run(
+                    unit(*args, **kwargs),
+                    old=lambda: old(*args, **kwargs),
+                    new=lambda: new(*args, **kwargs),
+                )
+
+            return switched
+
+        return decorate
+
+
+_END = object()
+
+
+async def _on_loop(work: Callable[[], T]) -> T:
+    return work()
+
+
+async def _following(items: AsyncGenerator[T, None]) -> T | object:
+    return await anext(items, _END)
+
+
+async def _closed(items: AsyncGenerator[Any, None]) -> None:
+    await items.aclose()
+
+
+async def _each(make: Callable[[], Iterable[T]]) -> AsyncGenerator[T, None]:
+    """Yield the items of a plain iterable, each waited for in a thread."""
+    found = await _in_thread(lambda: iter(make()))
+    try:
+        while (item := await _in_thread(lambda: next(found, _END))) is not _END:
+            yield cast("T", item)
+    finally:
+        if isinstance(found, Generator):
+            found.close()
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    """Run a plain function in a thread of its own, with the labels of this task.
+
+    Not in the loop's own threads: they are few, and what waits in them for a call of ours might
+    wait for a thread that it occupies itself.
+    """
+    threads = ThreadPoolExecutor(1, thread_name_prefix="llm_common_arm")
+    try:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(threads, copy_context().run, work)
+    finally:
+        threads.shutdown(wait=False)
 
 
 class _Background:

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
-from llm_common import CostTracker, LLMClient, WebSearchClient, context, providers, sync
+from llm_common import CostTracker, LLMClient, Rollout, WebSearchClient, context, providers, sync
 from llm_common.database import pool
 from llm_common.errors import (
     BudgetExceededError,
@@ -22,11 +23,13 @@ from llm_common.errors import (
     LLMCommonError,
     RateLimitedError,
 )
+from llm_common.rollout.commands import change, wanted
 from llm_common.search import http as search_http
-from llm_common.sync import SyncCostTracker, SyncLLMClient, SyncWebSearchClient
+from llm_common.sync import SyncCostTracker, SyncLLMClient, SyncRollout, SyncWebSearchClient
 from llm_common.testing import Answer, Fault, ProviderServer
 from llm_common.types import Usage
 from tests import children
+from tests.servers import fetch
 
 MESSAGES = [{"role": "user", "content": "Which county pays for the shelters under this bill?"}]
 THREADS = 20
@@ -171,10 +174,10 @@ def test_every_public_method_has_its_counterpart(facade: type) -> None:
     wrapped = getattr(wrapped, "__origin__", wrapped)
     public = {n for n, v in vars(wrapped).items() if inspect.isfunction(v) and n[0] != "_"}
     here = {n for n in vars(facade) if n[0] != "_"}
-    # `reserve` and `settle` are for what makes calls, and that is asynchronous.
-    expected = {
-        "close" if n == "aclose" else n for n in public - {"with_tracker", "reserve", "settle"}
-    }
+    # `reserve` and `settle` are for what makes calls, `show` for what records, and that is
+    # asynchronous.
+    inner = {"with_tracker", "reserve", "settle", "show"}
+    expected = {"close" if n == "aclose" else n for n in public - inner}
     properties = {n for n, v in vars(wrapped).items() if isinstance(v, property)}
     assert expected <= here <= expected | properties
 
@@ -221,3 +224,90 @@ _, status = os.waitpid(child, 0)
 print(os.waitstatus_to_exitcode(status))
 """
     assert await children.run(code) == "0"
+
+
+async def test_a_rollout_between_plain_functions(
+    fake: ProviderServer, costs: CostTracker, ledger: Ledger, database_url: str
+) -> None:
+    """More arms at once than the loop has threads, each of which waits for the loop."""
+    llm = SyncLLMClient(LLMClient("anthropic", model="claude-haiku-4.5", cost_tracker=costs))
+    rollout = SyncRollout(Rollout("threads", database_url))
+
+    def ask() -> str:
+        return f"{context.current().arm}: {llm.chat(MESSAGES)}"
+
+    def use(number: int) -> str:
+        def fail() -> str:
+            raise RuntimeError
+
+        new = fail if number == 0 else ask
+        return rollout.run(f"unit-{number}", old=lambda: "served by the old arm", new=new)
+
+    await asyncio.to_thread(rollout.start)
+    await change(costs.db, "test", "threads", "set", reason="a test", to=wanted("on"))
+    await children.until(lambda: asyncio.to_thread(lambda: rollout.arm("u") == "new"))
+    answers = await in_threads(use, 40)
+    await asyncio.to_thread(rollout.close)
+    assert answers[0] == "served by the old arm"
+    assert all(str(answer).startswith("new: ") for answer in answers[1:])
+    rows = await ledger()
+    assert len(rows) == 39
+    spent = fetch(database_url, "SELECT sum(cost_usd) FROM llm_rollout_outcomes WHERE arm = 'new'")
+    assert spent == [(sum(row["cost_usd"] for row in rows),)]
+
+
+async def test_streams_blocks_and_a_decorator_of_plain_functions(database_url: str) -> None:
+    rollout = SyncRollout(Rollout("threads", database_url))
+
+    def items(*found: str, then: Exception | None = None) -> Iterator[str]:
+        for item in found:
+            yield f"{context.current().arm} {item}"
+        if then is not None:
+            raise then
+
+    def old_one(number: int) -> str:
+        return f"old {number}"
+
+    @rollout.instead_of(old_one, unit=lambda number: number)
+    def new_one(number: int) -> str:
+        return f"new {number}"
+
+    def work(value: str) -> list[Any]:
+        failing = partial(items, then=RuntimeError())
+        found = [
+            new_one(7),
+            list(rollout.stream("u", old=partial(items, "a"), new=partial(items, "b", "c"))),
+            list(rollout.stream("u", old=partial(items, "a"), new=failing)),
+        ]
+        left = rollout.stream("u", old=partial(items, "a", "b"), new=partial(items, "a", "b"))
+        next(left)
+        left.close()
+        with rollout.exposure("u") as shown:
+            assert (shown.arm, context.current().arm) == (value, value)
+        with pytest.raises(KeyError), rollout.exposure("u"):
+            raise KeyError
+        return found
+
+    off = await asyncio.to_thread(work, "old")
+    assert off == ["old 7", ["old a"], ["old a"]]
+    async with Rollout("threads", database_url) as other:
+        assert other.db is not None
+        await change(other.db, "test", "threads", "set", reason="a test", to=wanted("on"))
+    await children.until(lambda: asyncio.to_thread(lambda: rollout.arm("u") == "new"))
+    on = await asyncio.to_thread(work, "new")
+    assert on == ["new 7", ["new b", "new c"], ["old a"]]
+    await asyncio.to_thread(rollout.close)
+    rows = fetch(
+        database_url,
+        "SELECT e.reason, o.status, count(*) FROM llm_rollout_exposures e"
+        " JOIN llm_rollout_outcomes o ON o.exposure_id = e.id GROUP BY 1, 2 ORDER BY 1, 2",
+    )
+    assert rows == [
+        ("fell_back", "ok", 1),
+        ("on", "cancelled", 1),
+        ("on", "error", 2),
+        ("on", "ok", 3),
+        ("unset", "cancelled", 1),
+        ("unset", "error", 1),
+        ("unset", "ok", 4),
+    ]
