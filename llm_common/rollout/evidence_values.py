@@ -21,6 +21,8 @@ from decimal import Decimal
 from functools import lru_cache, reduce
 from itertools import accumulate
 
+from .buckets import BUCKETS
+
 POINTS = 32
 """Points of each grid of rates. With more of them the e-values hardly change."""
 FALL = 3
@@ -180,7 +182,7 @@ def off_share(shares: Iterable[tuple[int, int, int]]) -> float:
 
 
 def _log_off_share(basis_points: int, new: int, old: int) -> float:
-    share = basis_points / 10_000
+    share = basis_points / BUCKETS
     a, b = TIGHTNESS * share, TIGHTNESS * (1 - share)
     mixed = _log_beta(a + new, b + old) - _log_beta(a, b)
     return mixed - new * math.log(share) - old * math.log1p(-share)

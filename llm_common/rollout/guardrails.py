@@ -29,8 +29,9 @@ from enum import StrEnum
 from typing import Literal
 
 from ..errors import InvalidInputError
+from .buckets import BUCKETS
 from .evidence_values import above_control, above_threshold, dearer, excesses, off_share
-from .tally import EVERY_UNIT, ArmTally, Tally
+from .tally import ArmTally, Tally
 
 __all__ = [
     "ALPHA",
@@ -306,7 +307,7 @@ def _sample_ratio(tally: Tally) -> Finding:
         return Finding(name, state, None, None, None, "No unit was counted in either arm.")
     shares = sorted(new.keys() | old.keys())
     counted = [(share, new.get(share, 0), old.get(share, 0)) for share in shares]
-    expected = sum(share * (ours + theirs) for share, ours, theirs in counted) / EVERY_UNIT
+    expected = sum(share * (ours + theirs) for share, ours, theirs in counted) / BUCKETS
     evidence = off_share(counted)
     text = f"{seen} of {seen + rest} units were shown the new arm, {expected:.1f} were expected"
     if evidence >= 1 / ALPHA:

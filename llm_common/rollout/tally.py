@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from ..errors import InvalidInputError
-
-EVERY_UNIT = 10_000
-"""Shares are in basis points, so this is the share of a rollout that is complete."""
+from .buckets import BUCKETS
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +47,7 @@ class ArmTally:
                 raise InvalidInputError(f"{part} must be from 0 to {whole}.")
         if self.vanished < 0 or self.unpriced < 0:
             raise InvalidInputError("vanished and unpriced must not be negative.")
-        if any(not 0 < share < EVERY_UNIT or n < 0 for share, n in self.units.items()):
+        if any(not 0 < share < BUCKETS or n < 0 for share, n in self.units.items()):
             raise InvalidInputError(
                 "units must map shares from 1 to 9999 basis points to numbers of units."
             )

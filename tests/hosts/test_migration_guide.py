@@ -103,3 +103,5 @@ async def test_the_guide_from_zero_to_100_percent_and_back(
     mine = "SELECT cost_usd FROM cost_tracking WHERE model = 'gpt-4'"
     assert fetch(host_url, mine) == [(Decimal("0.5"),)]
     assert tables(host_url) == before
+    (comparison,) = blocks("sql")
+    assert fetch(host_url, comparison)

@@ -38,7 +38,7 @@ async def begin(db):
 
 
 def stored(
-    n, *, olds=None, share=5000, new_errors=0, old_errors=0, cost="0.01", new_cost=None, ms=1000
+    n, *, olds=None, share=5000, new_errors=0, old_errors=0, cost="0.01", new_cost=None, new_ms=1000
 ):
     """Return a batch of so many exposures of each arm with their outcomes."""
     batch = {"project": "test", "flag": FLAG, "exposures": [], "outcomes": []}
@@ -51,7 +51,12 @@ def stored(
             id_, unit = str(uuid4()), f"{arm}-{uuid4()}"
             shown = {"id": id_, "revision": 1, "unit_id": unit, "arm": arm, "reason": "hash"}
             batch["exposures"].append(shown | {"share": share, "counted": True})
-            outcome = {"exposure_id": id_, "unit_id": unit, "arm": arm, "latency_ms": ms}
+            outcome = {
+                "exposure_id": id_,
+                "unit_id": unit,
+                "arm": arm,
+                "latency_ms": new_ms if arm == "new" else 1000,
+            }
             status = "error" if i < errors else "ok"
             batch["outcomes"].append(outcome | {"status": status, "cost_usd": price})
     return batch
@@ -87,11 +92,37 @@ async def test_errors_roll_back_with_their_evidence(db, begin):
     assert await judged(db) is None, "who is rolled back is not judged"
 
 
-async def test_slow_and_dear_roll_back_too(db, begin):
+async def test_dear_rolls_back_too(db, begin):
     await begin()
     await db.call("llm_rollout_record", stored(100, new_cost="0.05"))
     assert await judged(db) == "roll_back"
     assert "0.05 USD" in (await state_of(db)).latched
+
+
+@pytest.mark.parametrize(("new_ms", "verdict"), [(20_000, "advance"), (20_001, "roll_back")])
+async def test_slow_rolls_back_too(db, begin, new_ms, verdict):
+    await begin()
+    await db.call("llm_rollout_record", stored(100, new_ms=new_ms))
+    assert await judged(db) == verdict
+
+
+async def test_units_that_fall_otherwise_than_was_set_hold(db, begin):
+    await begin()
+    await db.call("llm_rollout_record", stored(200, olds=60))
+    assert await judged(db) == "hold"
+
+
+async def test_a_ramp_goes_its_way_under_requests(rollout, db):
+    plan = ramp_of("50,100", 25, 0).model_dump(mode="json")
+    to = {"mode": "percent", "share": 5000, "ramp": plan}
+    await change(db, "test", FLAG, "ramp", reason="a test", to=to)
+    async with asyncio.timeout(30):
+        while rollout.force.mode != "on":
+            price = {"old_cost": lambda _: Decimal("0.01")}
+            await rollout.run(f"unit-{uuid4()}", old=old, new=new, **price)
+            await asyncio.sleep(0.005)
+    actions = [d.action for d in (await log(db, "test", FLAG)).decisions]
+    assert actions == ["advance", "ramp"]
 
 
 async def test_an_outage_of_both_arms_holds(db, begin):
