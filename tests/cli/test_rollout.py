@@ -53,6 +53,9 @@ async def test_the_kill_switch_stops_all_rollouts(cli, rollout, database_url):
 async def test_a_ramp_and_a_rollback(cli, rollout):
     ended = await cli("rollout", "ramp", "10,100", "--min-exposures", "5", "--min-minutes", "0")
     assert ended.out.strip() == f"{FLAG}: 10 %"
+    await cli("rollout", "set", "50")
+    ended = await cli("rollout", "ramp", "10,100", "--min-exposures", "5", "--min-minutes", "0")
+    assert ended.out.strip() == f"{FLAG}: 50 %", "a ramp moves no unit back"
     await cli("rollout", "set", "on")
     await children.until(lambda: rollout.arm("u") == "new")
     for i in range(5):

@@ -15,7 +15,7 @@ from llm_common.errors import ConfigurationError, DatabaseUnavailableError, Inva
 from llm_common.rollout import keeper
 from llm_common.rollout.commands import change, wanted
 from tests import children
-from tests.rollout.conftest import FLAG, new, old
+from tests.rollout.conftest import FLAG, broken, new, old
 from tests.servers import execute, fetch
 
 
@@ -128,6 +128,17 @@ async def test_a_change_is_heard_of_at_once(db, monkeypatch):
         await asyncio.sleep(0.3)  # the notification needs a listener
         await change(db, "test", FLAG, "set", reason="a test", to=wanted("on"))
         await children.until(lambda: rollout.arm("u") == "new")
+
+
+async def test_a_rollback_of_its_own_is_in_force_without_a_poll(db, monkeypatch):
+    """A database that notifies nobody, as over Supabase's API."""
+    async with Rollout(FLAG, db):
+        await change(db, "test", FLAG, "set", reason="a test", to=wanted("on"))
+    monkeypatch.setenv("LLM_COMMON_ROLLOUT_POLL_S", "600")
+    async with Rollout(FLAG, Flaky(db)) as rollout:
+        for number in range(5):
+            assert await rollout.run(f"unit-{number}", old=old, new=broken) == "old"
+        await children.until(lambda: rollout.force.reason == "rolled_back")
 
 
 async def test_an_event_loop_after_the_other(database_url):
