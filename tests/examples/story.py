@@ -124,12 +124,21 @@ class Story:
 
     async def a_regression_rolls_back_by_itself(self) -> None:
         self.is_broken = True
-        await self.served_by(self.old)
+        # The old code answers from the first failure on: that alone is not the rollback yet.
+        await until(self.was_rolled_back, timeout_s=60)
         self.is_broken = False
         # Nobody calls the new models any more, whether they are well again or not.
         await self.served_by(self.old)
+        assert await self.rollbacks_by() == ["guardrails"]
+
+    async def was_rolled_back(self) -> bool:
+        """Whether the decision is in the log."""
+        return bool(await self.rollbacks_by())
+
+    async def rollbacks_by(self) -> list[str]:
+        """Return who rolled back, each time."""
         decisions = (await self.command("log", "--flag", self.flag))["decisions"]
-        assert [d["actor"] for d in decisions if d["action"] == "roll_back"] == ["guardrails"]
+        return [d["actor"] for d in decisions if d["action"] == "roll_back"]
 
     async def reset_and_on_again(self) -> None:
         refused = await self.operator("rollout", "set", "100", "--flag", self.flag, "--reason", "x")

@@ -1,0 +1,1 @@
+"""Enrichment of tables: keys go in, values with evidence come out, within a budget."""
