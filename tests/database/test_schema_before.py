@@ -14,7 +14,7 @@ from llm_common.database.migrations import down
 from llm_common.testing import CorpusDocument, ProviderServer
 from tests.servers import fetch
 
-BEFORE = "20261121001200"
+BEFORE = "20261121001500"
 
 
 @pytest.fixture
