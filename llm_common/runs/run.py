@@ -120,20 +120,7 @@ class Run:
             "max_age_s": None if max_age is None else max_age.total_seconds(),
             "fresh": name in self._replay.fresh,
         }
-        tries = 0
-        while True:
-            begun = await self._begin(intent)
-            if begun["found"]:
-                return begun["output"]
-            self.executed.append((name, key))
-            try:
-                return await self._execute(name, key, fn, inputs)
-            except Exception as error:
-                tries += 1
-                wait_s = retries.wait_s(error, tries) if retries else None
-                if wait_s is None or isinstance(error, FencedError):
-                    raise
-                await asyncio.sleep(wait_s)
+        return await self._tried(intent, fn, inputs, retries or Retries())
 
     async def now(self, key: str = "") -> datetime:
         """Return the time, recorded: a resumed run sees the time of its first execution."""
@@ -151,6 +138,25 @@ class Run:
         await flush_quietly(self._db)
         await self._call("llm_run_finish", {"status": status, **plain(columns)})
         self.is_finished = True
+
+    async def _tried(
+        self, intent: dict[str, Any], fn: StepFunction, inputs: Mapping[str, Any], retries: Retries
+    ) -> Any:
+        """Look a step up or execute it, again after errors that may pass."""
+        name, key, failures = intent["step"], intent["key"], 0
+        while True:
+            begun = await self._begin(intent)
+            if begun["found"]:
+                return begun["output"]
+            self.executed.append((name, key))
+            try:
+                return await self._execute(name, key, fn, inputs)
+            except Exception as error:
+                failures += 1
+                wait_s = retries.wait_s(error, failures)
+                if wait_s is None or isinstance(error, FencedError):
+                    raise
+                await asyncio.sleep(wait_s)
 
     async def _execute(
         self, name: str, key: str, fn: StepFunction, inputs: Mapping[str, Any]
