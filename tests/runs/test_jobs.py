@@ -332,7 +332,8 @@ async def test_a_commit_that_fails_stops_the_work(db: Any) -> None:
     assert left.counts["running"] == 0
     assert left.counts["queued"] > 0
     await work(db, PROJECT, job_id, host.pipeline)
-    assert max(n for k, n in host.calls.items() if k != "name") == 1
+    # Nothing that was done is done again: only what was under way when it stopped.
+    assert sum(n - 1 for k, n in host.calls.items() if k != "name") <= 2
 
 
 async def test_making_a_job_twice_makes_one(db: Any) -> None:
