@@ -7,7 +7,7 @@ from pathlib import Path
 from ...errors import InvalidInputError
 from .delimited import read_delimited
 from .parquet import read_parquet
-from .query import SCHEMES, read_query
+from .query import DATABASE, read_query
 from .sheets import read_sheet
 from .table import Table
 
@@ -34,7 +34,7 @@ def open_table(source: str | Path, *, query: str | None = None, sheet: str | Non
         DatabaseUnavailableError: the database can't be reached.
         MissingExtraError: the extra `tables` is not installed; CSV and queries need none.
     """
-    if isinstance(source, str) and source.startswith(SCHEMES):
+    if isinstance(source, str) and DATABASE.match(source):
         if not query or not query.strip():
             raise InvalidInputError("a Postgres URL is a table by a query: pass query='SELECT …'")
         if sheet is not None:

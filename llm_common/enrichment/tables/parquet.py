@@ -10,10 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import InvalidInputError
 from ..models import EnrichedRow
 from .cells import clean, written
-from .extra import require
+from .extra import failures, require
 from .layout import SCALE, Layout
 from .table import Table, named
 
@@ -38,26 +37,21 @@ def read_parquet(path: Path) -> Table:
         MissingExtraError: the extra `tables` is not installed.
     """
     polars = require("polars")
-    try:
+    with failures(partial(_damaged, path)):
         frame = polars.scan_parquet(path, glob=False)
         columns = named(frame.collect_schema().names(), path.name)
         count = int(frame.select(polars.len()).collect().item())
-    except polars.exceptions.PolarsError as error:
-        raise _damaged(path) from error
     return Table(columns, count, partial(_rows, path, frame, count))
 
 
 def _rows(path: Path, frame: Any, count: int) -> Iterator[tuple[Any, ...]]:
-    polars = require("polars")
-    try:
+    with failures(partial(_damaged, path)):
         for start in range(0, count, SLICE):
             yield from frame.slice(start, SLICE).collect().iter_rows()
-    except (polars.exceptions.PolarsError, OSError) as error:
-        raise _damaged(path) from error
 
 
-def _damaged(path: Path) -> InvalidInputError:
-    return InvalidInputError(f"{path.name} is damaged or no Parquet file: write it anew")
+def _damaged(path: Path, _: BaseException) -> str:
+    return f"{path.name} is damaged or no Parquet file: write it anew"
 
 
 def write_parquet(path: Path, form: Layout, rows: Iterable[EnrichedRow]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -14,7 +15,8 @@ from .table import Table, named
 if TYPE_CHECKING:
     from psycopg import ServerCursor
 
-SCHEMES = ("postgres://", "postgresql://")
+DATABASE = re.compile(r"postgres(ql)?://|(.*\s)?(host|dbname|service)\s*=", re.DOTALL)
+"""How a Postgres URL begins, or the other form that libpq reads: ``host=… dbname=…``."""
 FETCH = 1000
 """Rows of one round trip."""
 CONNECT_S = 10

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInputError
-from .extra import require
+from .extra import failures, require
 from .table import Table, named
 
 COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -24,6 +24,9 @@ EXACT = 2**53
 """Integers below it are themselves as a float."""
 MOMENT = re.compile(r"(\d{4}-\d\d-\d\d)[ T](\d\d:\d\d:\d\d(?:\.\d+)?)")
 
+PROTECTED = "{} is password-protected: save it without a password"
+DAMAGED = "{} is damaged or no spreadsheet: open it in a spreadsheet program and save it anew"
+
 
 def read_sheet(path: Path, sheet: str | None = None) -> Table:
     """Open a sheet of a workbook, the first if none is named; it is held in memory.
@@ -33,9 +36,9 @@ def read_sheet(path: Path, sheet: str | None = None) -> Table:
         MissingExtraError: the extra `tables` is not installed.
     """
     if _is_encrypted(path):
-        raise InvalidInputError(_PROTECTED.format(path.name))
+        raise InvalidInputError(PROTECTED.format(path.name))
     fastexcel = require("fastexcel")
-    try:
+    with failures(partial(_failure, path)):
         book = fastexcel.read_excel(path)
         names: list[str] = book.sheet_names
         if sheet is not None and sheet not in names:
@@ -45,18 +48,11 @@ def read_sheet(path: Path, sheet: str | None = None) -> Table:
         if not names:
             raise InvalidInputError(f"{path.name} has no sheets")
         return _table(book, sheet or names[0], path.name)
-    except InvalidInputError:
-        raise
-    except BaseException as error:
-        # A broken file can make the reader panic, and its panics are no `Exception`.
-        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
-            raise
-        text = _PROTECTED if "password" in str(error).lower() else _DAMAGED
-        raise InvalidInputError(text.format(path.name)) from None
 
 
-_PROTECTED = "{} is password-protected: save it without a password"
-_DAMAGED = "{} is damaged or no spreadsheet: open it in a spreadsheet program and save it anew"
+def _failure(path: Path, error: BaseException) -> str:
+    said = PROTECTED if "password" in str(error).lower() else DAMAGED
+    return said.format(path.name)
 
 
 def _is_encrypted(path: Path) -> bool:

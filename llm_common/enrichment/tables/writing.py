@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence, Sized
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ...errors import InvalidInputError
 from ..atomic import replacing
@@ -60,6 +60,9 @@ def write_table(
     if not target.parent.is_dir():
         raise InvalidInputError(f"there is no folder {target.parent}: make it first")
     write, usual = FORMATS[suffix]
+    if evidence not in {None, *get_args(Placement)}:
+        known = ", ".join(get_args(Placement))
+        raise InvalidInputError(f"evidence={evidence!r} is no placement: use one of {known}")
     if evidence == "sheet" and suffix != ".xlsx":
         raise InvalidInputError(f"{suffix} has no sheets: pass evidence='columns' or 'json'")
     form = layout(columns, wanted, evidence or usual)
