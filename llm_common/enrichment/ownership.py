@@ -26,6 +26,11 @@ _FOOTER = re.compile(
     r"|\byou may also\b|\bsee also\b|\bfooter\b|\bmain switchboard\b|\bpowered by\b",
     re.IGNORECASE,
 )
+_FACT = re.compile(
+    r"(?:telephone|faxNumber|email|streetAddress|address\w*|postal\w+|jobTitle|description|contact\w*"
+    r"|affiliation|birth\w+|gender|url|phone_number|fax_number|area\w+)\s?: "
+)
+"""What an extractor writes of a page's JSON-LD, without saying of which of its things."""
 _LONE_NAME = re.compile(r"(?:^|[|•;(])\s*([^\W\d_][\w'’-]+)\s*[:–—,-]\s*\W{0,2}$")
 
 Others = Callable[[str], list[tuple[str, int, int]]]
@@ -76,6 +81,8 @@ def owner_of(asked: Asked) -> Owner | str:
     own, others = asked.named(asked.unit)
     if own or others:
         return _in_unit(asked, unit, own, others)
+    if asked.key.kind == "person" and _FACT.match(unit.text):
+        return "does not say whose fact it is"
     if lone := _lone_name(asked, unit):
         return f"stands nearer to {lone!r}"
     return _above(asked)
