@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 from collections import Counter
@@ -500,3 +501,60 @@ def test_a_cell_that_is_not_there_is_missed_and_an_unknown_cost_is_unknown(world
 )
 def test_values_are_compared_by_what_they_mean(column, said, true, expected):
     assert same(column, said, true) is expected
+
+
+# All of it together
+
+
+async def simple_pipeline(served: Served, rows: list[dict[str, str]]) -> list[EnrichedRow]:
+    """Search, fetch and ask once, and believe every value whose quote stands on its page."""
+    fetcher = served.fetcher()
+    asked: list[Asked] = []
+    for number, row in enumerate(rows, 1):
+        hits = served.world.engine.find(Query(f'"{row["name"]}" {row["state"]} phone email', 5))
+        urls = [hit.url for hit in hits if "/private/" not in hit.url]
+        fetched = await asyncio.gather(*(fetcher.fetch(url) for url in urls))
+        pages = [read_page(each) for each in fetched if each.reason is Reason.FETCHED]
+        shown = tuple(
+            Shown(number * 10 + i, page.url or "", page.title, page.text)
+            for i, page in enumerate(pages)
+        )
+        asked.append(Asked(number, row, COLUMNS, shown))
+    await fetcher.aclose()
+    said = answers(served.model, asked)
+    return [
+        enriched(row.keys, **{c: believed(row, said.get((key_of(row), c))) for c in COLUMNS})
+        for row in asked
+    ]
+
+
+def key_of(row: Asked) -> Key:
+    return row.keys["name"], row.keys["state"]
+
+
+def believed(row: Asked, said: Said | None) -> Cell:
+    if said is None or said.value is None:
+        return Cell(reason=said.reason if said else "no answer")
+    text = next((page.text for page in row.pages if page.number == said.page), "")
+    status = verify(said.quote or "", text).status
+    return Cell(value=said.value, verdict=status, reason=None if status == "verified" else "quote")
+
+
+async def test_a_pipeline_that_believes_every_quote_is_caught():
+    async with serve(make_world(count=200), slow_s=0) as served:
+        rows = await simple_pipeline(served, served.world.rows())
+        made = score(served.world, rows, served.model)
+    assert made.right_share > 0.6
+    assert made.empty_share > 0.8
+    caught = {mistake.kind for mistake in served.model.mistakes for wrong in made.wrong
+              if (mistake.row, mistake.column) == (wrong.row, wrong.column)}  # fmt: skip
+    assert {"namesake", "outdated", "invented"} <= caught, made.report()
+    assert served.closed_and_asked == []
+
+
+async def test_without_mistakes_even_that_pipeline_marks_nothing_wrong():
+    async with serve(make_world(count=100), Model(rates=NEVER), slow_s=0) as served:
+        rows = await simple_pipeline(served, served.world.rows())
+        made = score(served.world, rows, served.model)
+    assert made.right_share > 0.7
+    assert [wrong for wrong in made.wrong if wrong.true is not None] == []
