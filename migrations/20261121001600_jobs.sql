@@ -512,6 +512,27 @@ BEGIN
 END
 $$;
 
+-- Forgets a job with its units and their steps; the ledger keeps what they cost.
+-- payload: {job_id, project}
+-- answer: {deleted: 0 or 1}, or {refused: status}
+CREATE OR REPLACE FUNCTION llm_job_delete(payload jsonb) RETURNS jsonb
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path FROM CURRENT
+AS $$
+DECLARE
+    job pipeline_jobs;
+BEGIN
+    SELECT * INTO job FROM pipeline_jobs j
+    WHERE j.id = payload->>'job_id' AND j.project = payload->>'project' FOR UPDATE;
+    IF job.status = 'running' THEN
+        RETURN jsonb_build_object('refused', job.status);
+    END IF;
+    DELETE FROM pipeline_runs r WHERE r.job_id = job.id;
+    DELETE FROM pipeline_jobs j WHERE j.id = job.id;
+    RETURN jsonb_build_object('deleted', CASE WHEN job.id IS NULL THEN 0 ELSE 1 END);
+END
+$$;
+
 -- payload: {project, job_id, pipeline, status, limit}; what is null does not narrow.
 -- answer: {jobs: [{job_id, pipeline, version, status, options, total, created_at, started_at, completed_at, budget_usd}]}
 CREATE OR REPLACE FUNCTION llm_jobs(payload jsonb) RETURNS jsonb
@@ -638,6 +659,6 @@ $$;
 SELECT llm_lock_down(
     ARRAY['llm_units', 'llm_workers', 'llm_hosts'],
     ARRAY['llm_job_open', 'llm_units_add', 'llm_job_seal', 'llm_job_begin', 'llm_units_claim', 'llm_units_write', 'llm_worker_beat', 'llm_units_reap', 'llm_job_settle', 'llm_units_back', 'llm_job_control',
-          'llm_units_requeue', 'llm_jobs', 'llm_job_progress', 'llm_job_units', 'llm_host_turn']);
+          'llm_units_requeue', 'llm_job_delete', 'llm_jobs', 'llm_job_progress', 'llm_job_units', 'llm_host_turn']);
 
 NOTIFY pgrst, 'reload schema';

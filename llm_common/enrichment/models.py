@@ -162,9 +162,11 @@ class PipelineConfig(Frozen):
         state_persistence_path: folder of those files.
         max_input_tokens: of one call to a model, for the pages of all its rows.
         refine_rounds: how often weak cells are tried again, with new queries and unseen URLs.
+        max_age_days: searches and pages that are stored are taken if they are not older.
         max_evidence_age_days: evidence with an older date is ``outdated``; None accepts any age.
         budget_usd: strict limit of the job.
-        row_budget_usd: strict limit of each row.
+        row_budget_usd: strict limit of each row; rows are then asked for one by one, since a call
+            for several could be held against none of them.
         model: asks this model instead of the task `extract`'s.
     """
 
@@ -177,6 +179,7 @@ class PipelineConfig(Frozen):
     crawl_config: CrawlConfig = CrawlConfig()
     max_input_tokens: int = Field(default=24_000, ge=1_000)
     refine_rounds: int = Field(default=2, ge=0, le=5)
+    max_age_days: int = Field(default=30, ge=0)
     max_evidence_age_days: int | None = Field(default=730, ge=1)
     budget_usd: Decimal | None = Field(default=None, gt=0)
     row_budget_usd: Decimal | None = Field(default=None, gt=0)
@@ -257,7 +260,7 @@ class EnrichedRow(Frozen):
     """A row of the table with what was found for it.
 
     Attributes:
-        enriched_columns: values by column; None where nothing bears one out.
+        enriched_columns: values by column that a page bears out; else None.
         cells: the same with evidence.
         error: why the row failed or was skipped.
     """

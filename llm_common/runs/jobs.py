@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from itertools import islice
 from typing import Any, Literal
 from uuid import uuid4
 
@@ -118,14 +120,11 @@ async def create_job(
 
 async def _add_units(db: Database, project: str, job_id: str, units: Iterable[NewUnit]) -> None:
     where = {"job_id": job_id, "project": project}
-    batch: list[dict[str, Any]] = []
-    for ordinal, unit in enumerate(units, 1):
-        batch.append(_unit_row(job_id, ordinal, unit))
-        if len(batch) == UNITS_AT_ONCE:
-            await insistently(db, "llm_units_add", {**where, "units": batch})
-            batch = []
-    if batch:
-        await insistently(db, "llm_units_add", {**where, "units": batch})
+    numbered = enumerate(units, 1)
+    # Whoever reads a file does so off the event loop.
+    while batch := await asyncio.to_thread(lambda: list(islice(numbered, UNITS_AT_ONCE))):
+        rows = [_unit_row(job_id, ordinal, unit) for ordinal, unit in batch]
+        await insistently(db, "llm_units_add", {**where, "units": rows})
     await insistently(db, "llm_job_seal", where)
 
 
@@ -187,6 +186,17 @@ async def control(db: Database, project: str, job_id: str, action: Action) -> st
     asked = {"job_id": job_id, "project": project, "action": action}
     answer = await db.call("llm_job_control", asked)
     return _accepted(answer, project, job_id, action)["status"]
+
+
+async def delete_job(db: Database, project: str, job_id: str) -> None:
+    """Forget a job with its units and their steps; the ledger keeps what they cost.
+
+    Raises:
+        JobStateError: it is running.
+    """
+    await check_schema(db)
+    answer = await db.call("llm_job_delete", {"job_id": job_id, "project": project})
+    _accepted(answer, project, job_id, "be deleted")
 
 
 async def retry(

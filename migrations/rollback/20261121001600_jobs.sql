@@ -3,6 +3,7 @@ DROP TABLE IF EXISTS llm_hosts;
 DROP FUNCTION IF EXISTS llm_job_units(jsonb);
 DROP FUNCTION IF EXISTS llm_job_progress(jsonb);
 DROP FUNCTION IF EXISTS llm_jobs(jsonb);
+DROP FUNCTION IF EXISTS llm_job_delete(jsonb);
 DROP FUNCTION IF EXISTS llm_units_requeue(jsonb);
 DROP FUNCTION IF EXISTS llm_job_control(jsonb);
 DROP FUNCTION IF EXISTS llm_units_back(uuid[]);
