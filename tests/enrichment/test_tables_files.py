@@ -103,6 +103,35 @@ def test_blank_rows_and_columns_without_a_name(tmp_path: Path) -> None:
     assert rows(table)[:3] == [["x", "y", "z"], [None, None, None], ["p", "q", "r"]]
 
 
+def test_an_open_document_spreadsheet(tmp_path: Path) -> None:
+    office = "urn:oasis:names:tc:opendocument:xmlns:"
+    cells = [["name", "zip"], ["Zoë", "00501"]]
+    table = "".join(
+        "<table:table-row>"
+        + "".join(
+            f'<table:table-cell office:value-type="string"><text:p>{value}</text:p>'
+            "</table:table-cell>"
+            for value in row
+        )
+        + "</table:table-row>"
+        for row in cells
+    )
+    content = (
+        f'<office:document-content xmlns:office="{office}office:1.0" '
+        f'xmlns:table="{office}table:1.0" xmlns:text="{office}text:1.0"><office:body>'
+        f'<office:spreadsheet><table:table table:name="One">{table}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    path = tmp_path / "t.ods"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", f'<m:manifest xmlns:m="{office}manifest:1.0"/>')
+        archive.writestr("content.xml", content)
+    table_read = open_table(path)
+    assert table_read.columns == ("name", "zip")
+    assert rows(table_read) == [["Zoë", "00501"]]
+
+
 def test_a_sheet_is_chosen_by_name(tmp_path: Path) -> None:
     path = workbook(tmp_path / "t.xlsx", {"One": [["a"], [1]], "Two": [["b"], [2]], "Void": []})
     assert rows(open_table(path)) == [[1]]
