@@ -15,6 +15,7 @@ import xlsxwriter
 
 from llm_common.enrichment.tables import Table, open_table
 from llm_common.errors import InvalidInputError
+from tests import children
 
 AFTERNOON = dt.datetime(2024, 5, 1, 13, 4)  # noqa: DTZ001 - a spreadsheet knows no zones
 MIDNIGHT = dt.datetime(2024, 5, 2)  # noqa: DTZ001
@@ -250,6 +251,42 @@ def test_a_parquet_file_whose_name_is_a_pattern(tmp_path: Path) -> None:
     path = tmp_path / "a[1]*.parquet"
     pl.DataFrame({"a": [1]}).write_parquet(path)
     assert rows(open_table(path)) == [[1]]
+
+
+async def test_without_the_extra_csv_is_read_and_the_others_name_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    for name in ("t.xlsx", "t.parquet"):
+        (tmp_path / name).write_bytes(b"x")
+    code = f"""
+import sys
+from pathlib import Path
+sys.modules |= dict.fromkeys(["polars", "fastexcel", "xlsxwriter"])
+from llm_common.enrichment.tables import open_table, write_table
+from llm_common.errors import MissingExtraError
+
+folder = Path({str(tmp_path)!r})
+print(list(open_table(folder / "t.csv").batches()))
+write_table(folder / "out.csv", ["a"], [], [])
+for call in (
+    lambda: open_table(folder / "t.xlsx"),
+    lambda: open_table(folder / "t.parquet"),
+    lambda: write_table(folder / "out.xlsx", ["a"], [], []),
+    lambda: write_table(folder / "out.parquet", ["a"], [], []),
+):
+    try:
+        call()
+    except MissingExtraError as error:
+        print(error)
+"""
+    first, *said = (await children.run(code)).splitlines()
+    assert first == "[[{'a': '1', 'b': '2'}]]"
+    assert said == [
+        f"{package} is not installed: pip install 'llm-common[tables]'"
+        for package in ("fastexcel", "polars", "xlsxwriter", "polars")
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.csv", "t.csv", "t.parquet", "t.xlsx"
+    ]  # fmt: skip
 
 
 def test_what_is_no_table(tmp_path: Path) -> None:
