@@ -15,6 +15,7 @@ import xlsxwriter
 
 from llm_common.enrichment.tables import Table, open_table
 from llm_common.errors import InvalidInputError
+from tests import children
 
 AFTERNOON = dt.datetime(2024, 5, 1, 13, 4)  # noqa: DTZ001 - a spreadsheet knows no zones
 MIDNIGHT = dt.datetime(2024, 5, 2)  # noqa: DTZ001
@@ -101,6 +102,35 @@ def test_blank_rows_and_columns_without_a_name(tmp_path: Path) -> None:
     table = open_table(workbook(tmp_path / "t.xlsx", {"One": [*content, [" "], [""]]}, top=2))
     assert table.columns == ("name", "column 2", "state")
     assert rows(table)[:3] == [["x", "y", "z"], [None, None, None], ["p", "q", "r"]]
+
+
+def test_an_open_document_spreadsheet(tmp_path: Path) -> None:
+    office = "urn:oasis:names:tc:opendocument:xmlns:"
+    cells = [["name", "zip"], ["Zoë", "00501"]]
+    table = "".join(
+        "<table:table-row>"
+        + "".join(
+            f'<table:table-cell office:value-type="string"><text:p>{value}</text:p>'
+            "</table:table-cell>"
+            for value in row
+        )
+        + "</table:table-row>"
+        for row in cells
+    )
+    content = (
+        f'<office:document-content xmlns:office="{office}office:1.0" '
+        f'xmlns:table="{office}table:1.0" xmlns:text="{office}text:1.0"><office:body>'
+        f'<office:spreadsheet><table:table table:name="One">{table}</table:table>'
+        "</office:spreadsheet></office:body></office:document-content>"
+    )
+    path = tmp_path / "t.ods"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("mimetype", "application/vnd.oasis.opendocument.spreadsheet")
+        archive.writestr("META-INF/manifest.xml", f'<m:manifest xmlns:m="{office}manifest:1.0"/>')
+        archive.writestr("content.xml", content)
+    table_read = open_table(path)
+    assert table_read.columns == ("name", "zip")
+    assert rows(table_read) == [["Zoë", "00501"]]
 
 
 def test_a_sheet_is_chosen_by_name(tmp_path: Path) -> None:
@@ -221,6 +251,42 @@ def test_a_parquet_file_whose_name_is_a_pattern(tmp_path: Path) -> None:
     path = tmp_path / "a[1]*.parquet"
     pl.DataFrame({"a": [1]}).write_parquet(path)
     assert rows(open_table(path)) == [[1]]
+
+
+async def test_without_the_extra_csv_is_read_and_the_others_name_it(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    for name in ("t.xlsx", "t.parquet"):
+        (tmp_path / name).write_bytes(b"x")
+    code = f"""
+import sys
+from pathlib import Path
+sys.modules |= dict.fromkeys(["polars", "fastexcel", "xlsxwriter"])
+from llm_common.enrichment.tables import open_table, write_table
+from llm_common.errors import MissingExtraError
+
+folder = Path({str(tmp_path)!r})
+print(list(open_table(folder / "t.csv").batches()))
+write_table(folder / "out.csv", ["a"], [], [])
+for call in (
+    lambda: open_table(folder / "t.xlsx"),
+    lambda: open_table(folder / "t.parquet"),
+    lambda: write_table(folder / "out.xlsx", ["a"], [], []),
+    lambda: write_table(folder / "out.parquet", ["a"], [], []),
+):
+    try:
+        call()
+    except MissingExtraError as error:
+        print(error)
+"""
+    first, *said = (await children.run(code)).splitlines()
+    assert first == "[[{'a': '1', 'b': '2'}]]"
+    assert said == [
+        f"{package} is not installed: pip install 'llm-common[tables]'"
+        for package in ("fastexcel", "polars", "xlsxwriter", "polars")
+    ]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.csv", "t.csv", "t.parquet", "t.xlsx"
+    ]  # fmt: skip
 
 
 def test_what_is_no_table(tmp_path: Path) -> None:

@@ -111,7 +111,9 @@ def _separator(path: Path, encoding: str) -> str:
     with path.open(encoding=encoding, newline="", errors="replace") as file:
         text = file.read(64 * 1024)
         is_cut = bool(file.read(1))
-    order = sorted(SEPARATORS, key=lambda s: s != "\t") if path.suffix == ".tsv" else SEPARATORS
+    order = (
+        sorted(SEPARATORS, key=lambda s: s != "\t") if path.suffix.lower() == ".tsv" else SEPARATORS
+    )
     # The first of those that are as good.
     return max(order, key=lambda separator: _fit(text, separator, is_cut))
 

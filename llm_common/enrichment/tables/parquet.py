@@ -19,6 +19,9 @@ from .table import Table, named
 SLICE = 20_000
 """Rows that are read at once. Larger ones are no faster; row groups may be of any size."""
 
+GROUP = 50_000
+"""Rows that are in memory together when they are written."""
+
 TEXT = "String"
 KINDS = {
     "integer": ({"int", "long"}, "Int64"),
@@ -69,12 +72,13 @@ def write_parquet(path: Path, form: Layout, rows: Iterable[EnrichedRow]) -> None
         # Decimals are parsed from text: JSON's numbers would make floats of them.
         read = [TEXT if name == "Decimal" else name for name in types]
         schema = {str(i): getattr(polars, name) for i, name in enumerate(read)}
+        # The file is mapped: what it takes of memory, the system can take back.
         some = spool.stat().st_size > 0
         frame = polars.scan_ndjson(spool, schema=schema) if some else polars.LazyFrame([], schema)
         money = [str(i) for i, name in enumerate(types) if name == "Decimal"]
         frame = frame.with_columns(polars.col(money).cast(polars.Decimal(38, SCALE)))
         names = {str(i): clean(name) for i, name in enumerate(form.header)}
-        frame.rename(names).sink_parquet(path)
+        frame.rename(names).sink_parquet(path, row_group_size=GROUP)
     finally:
         spool.unlink(missing_ok=True)
 

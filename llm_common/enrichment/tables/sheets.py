@@ -70,20 +70,28 @@ def _table(book: Any, sheet: str, name: str) -> Table:
     load = partial(book.load_sheet, sheet, header_row=None)
     # As texts first: typed columns lose the cells that are not of their type.
     texts = load(skip_rows=0, dtypes="string").to_polars()
-    header = next((i for i, row in enumerate(texts.iter_rows()) if any(row)), None)
-    if header is None:
+    filled = _filled(texts)
+    if not filled:
         raise InvalidInputError(f"{what} is empty: its first row must name the columns")
+    header, last = filled[0], filled[-1]
     columns = named(texts.row(header), what)
-    texts = texts.slice(header + 1)
-    # Formatted cells without content stretch a sheet.
-    while texts.height and not any(texts.row(-1)):
-        texts = texts.slice(0, texts.height - 1)
+    # Formatted cells without content stretch a sheet beyond its last row.
+    texts = texts.slice(header + 1, last - header)
     if not texts.height:
         return Table(columns, 0, lambda: iter(()))
     empty = {i: "string" for i in range(texts.width) if texts[:, i].null_count() == texts.height}
     typed = load(skip_rows=header + 1, schema_sample_rows=None, dtypes=empty or None).to_polars()
     typed = typed.slice(0, texts.height)
     return Table(columns, texts.height, partial(_rows, texts, typed))
+
+
+def _filled(texts: Any) -> list[int]:
+    """Return which rows hold anything."""
+    if not texts.width:
+        return []
+    polars = require("polars")
+    filled = texts.select(polars.any_horizontal(polars.all().fill_null("") != ""))
+    return filled.to_series().arg_true().to_list()
 
 
 def _rows(texts: Any, typed: Any) -> Iterator[list[Any]]:
