@@ -223,7 +223,7 @@ def _may_stand_between(key: Key, form: Sequence[str], word: Word, text: str) -> 
         return word.text == "and"
     quoted = text[word.start - 1 : word.start] in _MARKS and text[word.end : word.end + 1] in _MARKS
     # A row that gives a middle name or initial does not take another.
-    return quoted or (len(form) == 2 and len(word.text) == 1 and word.capital)
+    return quoted or (len(form) == len(key.words) == 2 and len(word.text) == 1 and word.capital)
 
 
 def _is_gap(text: str, before: Word, word: Word, key: Key) -> bool:
