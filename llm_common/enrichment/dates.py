@@ -38,14 +38,14 @@ _WHOLE = re.compile(r"\d{4}(-\d\d(-\d\d)?)?")
 
 def dates_in(text: str, region: str = "US") -> list[tuple[str, int, int]]:
     """Return dates with their offsets; a month is ``2020-03``, a year ``2020``."""
-    taken: list[tuple[str, int, int]] = []
+    taken: list[tuple[str | None, int, int]] = []
     for form in _FORMS:
         for match in form.finditer(text):
             if any(match.start() < end and start < match.end() for _, start, end in taken):
                 continue
-            if written := _written(match, region):
-                taken.append((written, match.start(), match.end()))
-    return sorted(taken, key=lambda one: one[1])
+            taken.append((_written(match, region), match.start(), match.end()))
+    found = [(written, start, end) for written, start, end in taken if written]
+    return sorted(found, key=lambda one: one[1])
 
 
 def iso_date(text: str, region: str = "US") -> str | None:

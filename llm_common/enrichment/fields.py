@@ -13,8 +13,15 @@ from .wording import texts_of, word_set, words_in
 
 _NEAR = 40
 _FAX = re.compile(
-    r"\b(?:fax|facsimile|telefax|f)\b(?=\W*$)|\b(?:fax|facsimile|telefax)\b", re.IGNORECASE
+    r"\b(?:e-?)?(?:fax|facsimile|telefax|f)\b(?=\W*$)|\be?-?(?:fax|facsimile|telefax)\b",
+    re.IGNORECASE,
 )
+_COMMON = re.compile(
+    r"\b(?:main (?:line|number|phone|desk)|switchboard|general (?:line|number|information)"
+    r"|hotline|reception|front desk|media line|press (?:line|office|contact))\b",
+    re.IGNORECASE,
+)
+_FAX_BEHIND = re.compile(r"\W{0,4}(?:fax|facsimile|f)\b(?!.*\d{3})", re.IGNORECASE)
 _CALL = re.compile(
     r"\b(?:phone|telephone|tel|voice|mobile|cell|call|ph|office|p|t|m|main|direct|toll[- ]free)\b",
     re.IGNORECASE,
@@ -45,14 +52,18 @@ def wrong_field(asked: Asked, owner: Owner, column: Column, value: Any) -> str |
 
 def _wrong_line(asked: Asked, column: Column, before: str) -> str | None:
     """A number is a fax if that is the last word on it."""
+    unit = asked.page.units[asked.unit]
     if not before.strip(" |:•-()+"):
         number = asked.unit - 1
         before = asked.page.units[number].text if number >= 0 else ""
         before = before if len(words_in(before)) <= 3 else ""
     near = before[-_NEAR:]
+    if asked.key.kind == "person" and _COMMON.search(near):
+        return "says that the number is everybody's"
     faxes = [m.start() for m in _FAX.finditer(near)]
     calls = [m.start() for m in _CALL.finditer(near)]
     is_fax = bool(faxes) and (not calls or faxes[-1] > calls[-1])
+    is_fax = is_fax or bool(_FAX_BEHIND.match(unit.text[asked.span[1] - unit.start :]))
     wants_fax = bool(label_words(column) & {"fax", "facsimile"})
     if is_fax and not wants_fax:
         return "says that the number is a fax"

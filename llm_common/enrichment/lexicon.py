@@ -8,7 +8,7 @@ FUNCTION = word_set(
     "a about after all also although among an and any are as at be because been before "
     "below but by call can click contact did do does during each either every fax find "
     "follow for from full get had has have he her here hers him his how i if in into is "
-    "it its just last learn like mail may meet meets met more most must my near new no "
+    "it its just last learn like mail may meet meets met more most must my near no "
     "nor not now of off on once only or our out over per please read reach said says see "
     "she should since so some speak such than thank that the their them then there these "
     "they this those through to today together tomorrow toward under until up us use via "

@@ -70,7 +70,7 @@ def domain_of(url: str | None) -> str | None:
         host = urlsplit(url or "").netloc.lower()
     except ValueError:
         return None
-    return registered_domain(host) if host else None
+    return registered_domain(host.removeprefix("www.")) if host else None
 
 
 def _winner(ranked: list[list[Evidence]]) -> tuple[list[Evidence], list[list[Evidence]]]:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from . import lexicon as lex
-from .states import NAMES, only_state, state_of, states_in
+from .states import GIVEN_NAMES, NAMES, only_state, state_of, states_in
 from .wording import Word, texts_of, words_in
 
 Kind = Literal["person", "thing", "state", "number"]
@@ -24,6 +24,14 @@ _THING_GAP = re.compile(r"\s*[&,./'’-]?\s*")
 _COMMA = re.compile(r"\s*,\s*")
 _QUOTED = re.compile(r"\.?\s*[\"“”'‘’()]*\s*")
 _SPLIT_WORD = re.compile(r"[_\W]+|(?<=[a-z])(?=[A-Z])")
+_ADDRESS = re.compile(
+    r"\bP\.?\s?O\.?\s*(?:Box|Drawer)\s*\w+"
+    r"|(?<![\d(+-])\d{1,6}(?:-\d+)?(?: [NSEW]\.?)?(?: (?:[A-Z][\w.'’-]*|\d+(?:st|nd|rd|th))){1,4}? "
+    r"(?:St|Street|Ave|Avenue|Blvd|Boulevard|Rd|Road|Dr|Drive|Ln|Lane|Hwy|Highway|Pkwy|Parkway|Way"
+    r"|Plaza|Square|Sq|Ct|Court|Circle|Cir|Pl|Place|Terrace|Mall|Broadway)\b\.?"
+    r"|(?:[A-Z][\w.'’-]* ){0,2}[A-Z][\w.'’-]*, [A-Z]{2}\.?,? \d{5}(?:-\d{4})?"
+)
+"""Boxes, streets and towns, which are called like people."""
 _MOST_WORDS = 6
 
 Span = tuple[int, int]
@@ -94,6 +102,7 @@ def others_in(key: Key, text: str) -> list[Span]:
     if key.kind == "state":
         return [(start, end) for code, start, end in states_in(text) if code != key.state]
     own = places_of(key, text)
+    text = _ADDRESS.sub(lambda match: ";" * len(match[0]), text)
     if key.kind == "number":
         return [span for span in _numbered(Key("number", "", key.labels), text) if span not in own]
     spans = (_other(key, run, text) for run in _runs(text))
@@ -132,8 +141,8 @@ def _labels(column: str) -> frozenset[str]:
 
 
 def _is_person(labels: frozenset[str], words: Sequence[str], value: str) -> bool:
-    core = [word for word in words if word not in lex.TITLES | lex.SUFFIXES]
-    if labels & lex.ORGANISATION_COLUMNS or not 2 <= len(core) <= 5:
+    core = [word for word in words if word not in lex.SUFFIXES]
+    if labels & lex.ORGANISATION_COLUMNS or not 2 <= len(core) <= 6:
         return False
     if any(char.isdigit() or char in "&/@" for char in value):
         return False
@@ -214,7 +223,7 @@ def _may_stand_between(key: Key, form: Sequence[str], word: Word, text: str) -> 
         return word.text == "and"
     quoted = text[word.start - 1 : word.start] in _MARKS and text[word.end : word.end + 1] in _MARKS
     # A row that gives a middle name or initial does not take another.
-    return quoted or (len(form) == 2 and len(word.text) == 1 and word.capital)
+    return quoted or (len(form) == len(key.words) == 2 and len(word.text) == 1 and word.capital)
 
 
 def _is_gap(text: str, before: Word, word: Word, key: Key) -> bool:
@@ -374,5 +383,8 @@ def _is_place(run: Sequence[Word], text: str) -> bool:
     said = text[run[0].start : run[-1].end]
     if only_state(said) or run[0].text in lex.PLACE_BEGINNINGS or run[-1].text in lex.PLACE_ENDINGS:
         return True
+    last = text[run[-1].start : run[-1].end]
+    if last in NAMES or (state_of(last) and run[-1].text not in GIVEN_NAMES):
+        return True  # Akron Ohio, Petaluma CA
     behind = text[run[-1].end : run[-1].end + 40]
     return behind.startswith(", ") and any(start == 2 for _, start, _ in states_in(behind))

@@ -7,6 +7,7 @@ else to what the whole page is about. Where layouts could be read in two ways, n
 from __future__ import annotations
 
 import re
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -17,8 +18,11 @@ from .wording import words_in
 
 FARTHEST = 25
 """Units above a value in which its owner is looked for, on a page about several."""
-RUN_GAP = 6
+RUN_GAP = 8
 """Units between two entries of one list."""
+
+FEW_VALUES, HEADING_GAP = 3, 3
+"""Values of an organisation's own page (main line, free line, fax); lines within an entry."""
 
 _FOOTER = re.compile(
     r"©|\bcopyright\b|all rights reserved|privacy policy|terms of (?:use|service)|site ?map\b"
@@ -159,20 +163,28 @@ def _above(asked: Asked) -> Owner | str:
             return "stands below the end of what the page is about"
         if unit.is_short or unit.line == units[at].line or not about:
             own, others = asked.named(number)
-            if others:
+            if others and not (about and _is_heading(asked, number)):
                 return f"stands nearer to {_first(unit, others)!r}"
             if own:
-                return (
-                    Owner(number)
-                    if about or _is_in_order(asked, number)
-                    else ("names seem to stand behind their values")
-                )
+                disorder = _disorder(asked, number, about=about)
+                return disorder or Owner(number)
         if is_strict and unit.is_short and _may_be_name(unit):
             return f"stands nearer to {unit.text.strip()!r}"
         is_strict = is_strict or asked.has_others(number)
         if not about and at - number > FARTHEST:
             break
     return _by_title(asked, about)
+
+
+def _is_heading(asked: Asked, number: int) -> bool:
+    """Whether a line of capitals is but a heading, on an organisation's own page.
+
+    A page that lists dealers or staff has many values; one with few has headings.
+    """
+    if asked.key.kind != "thing" or asked.unit - number <= HEADING_GAP:
+        return False
+    values = {identity for identity, _, _ in asked.values(asked.page.text)}
+    return len(values) <= FEW_VALUES
 
 
 def _by_title(asked: Asked, about: bool) -> Owner | str:
@@ -185,15 +197,32 @@ def _by_title(asked: Asked, about: bool) -> Owner | str:
     return Owner(None)
 
 
-def _is_in_order(asked: Asked, owner: int) -> bool:
-    """Whether the list around an owner begins with a name and ends with a value.
+def _disorder(asked: Asked, owner: int, *, about: bool) -> str | None:
+    """Say why the list around an owner may not have a name before each value; None if it has.
 
-    Else its values may stand before their names: of ``1 Ann 2 Bob`` the 2 is not Ann's.
+    Of ``1 Ann 2 Bob`` the 2 may be Bob's; and what the last entry has more than any before it may
+    stand below the list.
     """
-    marks = [_mark(asked, number) for number in _run(asked, owner)]
-    kinds = [kind for kind in marks if kind]
-    names = sum(kind != "value" for kind in kinds)
-    return names < 2 or (kinds[0] != "value" and kinds[-1] != "name")
+    if asked.key.kind == "thing":
+        above = range(max(0, owner - RUN_GAP), owner)
+        has_values = any(asked.values(asked.page.units[number].text) for number in above)
+        return "names seem to stand behind their values" if has_values and not about else None
+    run = _run(asked, owner)
+    marks = [(number, mark) for number in run if (mark := _mark(asked, number))]
+    names = [number for number, mark in marks if mark != "value"]
+    if len(names) < 2:
+        return None
+    begins, ends = marks[0][1] == "value", marks[-1][1] == "name"
+    if begins or (ends and not about):
+        return "names seem to stand behind their values"
+    if asked.unit not in run:
+        return None if about else "stands too far below the name"
+    entries = [0] * len(names)
+    for number, mark in marks:
+        if mark != "name" and number >= names[0] and number <= asked.unit:
+            entries[bisect_right(names, number) - 1] += 1
+    is_last = owner == names[-1]
+    return "may stand below the list" if is_last and entries[-1] > max(entries[:-1]) else None
 
 
 def _run(asked: Asked, owner: int) -> range:

@@ -16,6 +16,7 @@ MOST_WORDS = 32
 AT_ONCE = 3
 """Columns that one query of a later round asks for."""
 
+_HINTS = ("profile", "directory", "press release", "biography")
 _BY_TYPE = {"phone": "contact phone", "email": "contact email", "url": "official website"}
 _SPLIT = re.compile(r"[_\W]+|(?<=[a-z])(?=[A-Z])")
 _ODD = re.compile(r"[\"“”\s]+")
@@ -55,8 +56,8 @@ def queries_for(
     """Return the queries of one row in one round; none for a row without key values.
 
     Round 0 is one query for all columns. Round 1 asks for groups of them on government sites, and
-    by the column's name with ``official`` or ``contact``; round 2 and later by the descriptions,
-    and without the quotation marks, which find nothing where a name is written otherwise.
+    by the column's name with ``official`` or ``contact``; rounds after it by the
+    descriptions, without the quotation marks, which find nothing where a name is written otherwise.
     """
     subject = _subject(row, keys, is_quoted=round_no < 2)
     if not subject or not columns:
@@ -68,9 +69,9 @@ def queries_for(
     if round_no == 1:
         asked = [_query(subject, *_wordings(group)) for group in groups]
         return [*asked, _query(subject, said, "site:.gov")]
-    told = [_query(subject, said, _description(column)) for column in columns]
-    profile = ("profile", "directory", "staff", "press release")[round_no % 4]
-    return list(dict.fromkeys([*told, _query(subject, said, profile)]))
+    hint = _HINTS[round_no % len(_HINTS)]
+    told = [_query(subject, said, _description(column), hint) for column in columns]
+    return list(dict.fromkeys(told))
 
 
 def _subject(row: Dict, keys: Sequence[str], *, is_quoted: bool) -> str:

@@ -42,7 +42,9 @@ _PLACE_BEHIND = re.compile(
     r"heights|falls|square|place|post|times|park)\b",
     re.IGNORECASE,
 )
-_GIVEN_NAMES = word_set("virginia georgia carolina dakota montana washington")
+GIVEN_NAMES = word_set("virginia georgia carolina dakota montana washington")
+"""States that people are called by."""
+
 _CAPITAL_BEFORE = re.compile(r"\b([A-Z][\w'’.-]*)\s+$")
 _CAPITAL_BEHIND = re.compile(r"\s+([A-Z][a-z'’-]+)\b")
 _FITTING = word_set(
@@ -95,7 +97,7 @@ def _is_state(match: re.Match[str], text: str) -> bool:
     behind = text[match.end() : match.end() + 12]
     if re.match(rf",\s+(?:{_ANY_CODE})\b", behind):
         return False
-    if plain(match[0]).split()[-1] not in _GIVEN_NAMES or " " in match[0]:
+    if plain(match[0]).split()[-1] not in GIVEN_NAMES or " " in match[0]:
         return True
     before = _CAPITAL_BEFORE.search(text[max(0, match.start() - 30) : match.start()])
     after = _CAPITAL_BEHIND.match(text, match.end())

@@ -109,17 +109,17 @@ def judge(
     if not case.keys:
         failed = Proof("unverified", reason="the row has no key values to look for")
         ordered = []
-    best: tuple[Proof, Dict] | None = None
+    best: Evidence | None = None
     for proof, page in _proofs(case, quote, ordered):
         if proof.verdict == "unverified":
             failed = proof if proof.reason else failed
-        elif best is None or _RANK[proof.verdict] < _RANK[best[0].verdict]:
-            best = (proof, page)
-        if proof.verdict == "verified":
+            continue
+        said = _evidence(case, proof, page)
+        if best is None or _RANK[said.verdict] < _RANK[best.verdict]:
+            best = said
+        if said.verdict == "verified":
             break
-    if best is None:
-        return Evidence(value=value, quote=quote or None, reason=failed.reason)
-    return _evidence(case, *best)
+    return best or Evidence(value=value, quote=quote or None, reason=failed.reason)
 
 
 _RANK: Mapping[Verdict, int] = {"verified": 0, "repaired": 1, "outdated": 2}
