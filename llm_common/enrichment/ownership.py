@@ -1,0 +1,240 @@
+"""Whose is a value that stands on a page: the row's, another's, or nobody can tell.
+
+A value belongs to what its own sentence or line names; else to what is named nearest above it;
+else to what the whole page is about. Where layouts could be read in two ways, nobody can tell.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import lexicon as lex
+from .naming import Key, Span, initials_of, is_label
+from .page_text import PageText, Unit, named
+from .wording import words_in
+
+FARTHEST = 25
+"""Units above a value in which its owner is looked for, on a page about several."""
+RUN_GAP = 6
+"""Units between two entries of one list."""
+
+_FOOTER = re.compile(
+    r"©|\bcopyright\b|all rights reserved|privacy policy|terms of (?:use|service)|site ?map\b"
+    r"|\bquick links\b|\brelated (?:links|articles|stories|people|members)\b|\bother members\b"
+    r"|\byou may also\b|\bsee also\b|\bfooter\b|\bmain switchboard\b|\bpowered by\b",
+    re.IGNORECASE,
+)
+_FACT = re.compile(
+    r"(?:telephone|faxNumber|email|streetAddress|address\w*|postal\w+|jobTitle|description|contact\w*"
+    r"|affiliation|birth\w+|gender|url|phone_number|fax_number|area\w+)\s?: "
+)
+"""What an extractor writes of a page's JSON-LD, without saying of which of its things."""
+_LONE_NAME = re.compile(r"(?:^|[|•;(])\s*([^\W\d_][\w'’-]+)\s*[:–—,-]\s*\W{0,2}$")
+
+Others = Callable[[str], list[tuple[str, int, int]]]
+"""Values like the one that is asked for which stand in a text: what they are, and where."""
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The row, as the owner of a value.
+
+    Attributes:
+        unit: number of the unit that names it; None if only the title does.
+    """
+
+    unit: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A value at a place of a page, and the key that is to own it."""
+
+    page: PageText
+    span: Span
+    key: Key
+    values: Others
+    identity: str
+
+    @property
+    def unit(self) -> int:
+        """Number of the unit that the value begins in."""
+        return self.page.unit_at(self.span[0])
+
+    def named(self, number: int) -> tuple[tuple[Span, ...], tuple[Span, ...]]:
+        """Return where a unit names the key, and where others."""
+        return named(self.key, self.page.units[number].text)
+
+    def has_others(self, number: int) -> bool:
+        """Whether a unit has a value like this one, and another."""
+        values = self.values(self.page.units[number].text)
+        return any(identity != self.identity for identity, _, _ in values)
+
+
+def owner_of(asked: Asked) -> Owner | str:
+    """Return the row as the owner of a value, or why it is not known to be."""
+    if len(initials_of(asked.key, asked.page.text)) > 1:
+        return f"the page names several persons called {asked.key.value}"
+    unit = asked.page.units[asked.unit]
+    own, others = asked.named(asked.unit)
+    if own or others:
+        return _in_unit(asked, unit, own, others)
+    if asked.key.kind == "person" and _FACT.match(unit.text):
+        return "does not say whose fact it is"
+    if lone := _lone_name(asked, unit):
+        return f"stands nearer to {lone!r}"
+    return _above(asked)
+
+
+def is_about(page: PageText, key: Key) -> bool:
+    """Whether the title names the row, and nothing else of its kind."""
+    own, others = named(key, page.title)
+    return bool(own) and not others
+
+
+def segment_of(asked: Asked, owner: Owner) -> range:
+    """Return the units from the owner to the next that names another, the value's included."""
+    units = asked.page.units
+    begin = 0 if owner.unit is None else min(owner.unit, asked.unit)
+    end = asked.unit + 1
+    while end < len(units) and end - asked.unit < FARTHEST:
+        if asked.named(end)[1] or _FOOTER.search(units[end].text):
+            break
+        end += 1
+    return range(begin, end)
+
+
+Mark = tuple[int, str]
+"""Where something stands: ``own``, ``other`` or ``value``."""
+
+
+def _in_unit(
+    asked: Asked, unit: Unit, own: tuple[Span, ...], others: tuple[Span, ...]
+) -> Owner | str:
+    """Names stand before their values, until another value; one lone value may stand before."""
+    at = asked.span[0] - unit.start
+    values = _distinct(asked, unit)
+    marks: list[Mark] = [(start, "own") for start, _ in own]
+    marks += [(start, "other") for start, _ in others] + [(start, "value") for start in values]
+    marks.sort()
+    if len(values) > 1 and marks[0][1] == "value" and marks[-1][1] != "value":
+        return "names seem to stand behind their values"
+    groups: list[set[str]] = [set()]
+    for start, kind in marks:
+        if start >= at:
+            break
+        if kind != "value":
+            groups[-1].add(kind)
+        elif groups[-1]:
+            groups.append(set())
+    near = next((group for group in reversed(groups) if group), None)
+    if near is None:
+        near = {kind for _, kind in marks if kind != "value"} if len(values) == 1 else {"other"}
+    if near == {"own"}:
+        return Owner(asked.unit)
+    return f"stands nearer to {_first(unit, others)!r}" if others else "names nobody before it"
+
+
+def _distinct(asked: Asked, unit: Unit) -> list[int]:
+    """Return where values begin; one that is written twice in a row counts once."""
+    starts: list[int] = []
+    before = None
+    for text, start, _ in sorted(asked.values(unit.text), key=lambda one: one[1]):
+        if text != before:
+            starts.append(start)
+        before = text
+    return starts or [asked.span[0] - unit.start]
+
+
+def _above(asked: Asked) -> Owner | str:
+    about, is_strict = is_about(asked.page, asked.key), False
+    at, units = asked.unit, asked.page.units
+    for number in range(at - 1, -1, -1):
+        unit = units[number]
+        if asked.page.is_title(number):
+            break
+        if asked.key.kind == "person" and _FOOTER.search(unit.text):
+            return "stands below the end of what the page is about"
+        if unit.is_short or unit.line == units[at].line or not about:
+            own, others = asked.named(number)
+            if others:
+                return f"stands nearer to {_first(unit, others)!r}"
+            if own:
+                return (
+                    Owner(number)
+                    if about or _is_in_order(asked, number)
+                    else ("names seem to stand behind their values")
+                )
+        if is_strict and unit.is_short and _may_be_name(unit):
+            return f"stands nearer to {unit.text.strip()!r}"
+        is_strict = is_strict or asked.has_others(number)
+        if not about and at - number > FARTHEST:
+            break
+    return _by_title(asked, about)
+
+
+def _by_title(asked: Asked, about: bool) -> Owner | str:
+    """The page's head and menus stand above its subject, and are not the subject's."""
+    if not about:
+        return f"nothing near it names {asked.key.value}"
+    units = range(asked.unit + 1, len(asked.page.units))
+    if asked.key.kind == "person" and any(asked.named(number)[0] for number in units):
+        return f"stands before {asked.key.value} is named"
+    return Owner(None)
+
+
+def _is_in_order(asked: Asked, owner: int) -> bool:
+    """Whether the list around an owner begins with a name and ends with a value.
+
+    Else its values may stand before their names: of ``1 Ann 2 Bob`` the 2 is not Ann's.
+    """
+    marks = [_mark(asked, number) for number in _run(asked, owner)]
+    kinds = [kind for kind in marks if kind]
+    names = sum(kind != "value" for kind in kinds)
+    return names < 2 or (kinds[0] != "value" and kinds[-1] != "name")
+
+
+def _run(asked: Asked, owner: int) -> range:
+    """Return the units of the list that an owner is in."""
+
+    def reach(step: int) -> int:
+        last = number = owner
+        while 0 <= number < len(asked.page.units) and abs(number - last) <= RUN_GAP:
+            if asked.page.is_title(number) or _FOOTER.search(asked.page.units[number].text):
+                break
+            last = number if _mark(asked, number) else last
+            number += step
+        return last
+
+    return range(reach(-1), reach(1) + 1)
+
+
+def _mark(asked: Asked, number: int) -> str:
+    own, others = asked.named(number)
+    has_value = bool(asked.values(asked.page.units[number].text)) or number == asked.unit
+    if own or others:
+        return "both" if has_value else "name"
+    return "value" if has_value else ""
+
+
+def _lone_name(asked: Asked, unit: Unit) -> str | None:
+    """Return a given name alone, as in ``Jane: 916-319-2024``."""
+    if asked.key.kind != "person":
+        return None
+    match = _LONE_NAME.search(unit.text[: asked.span[0] - unit.start])
+    if match is None or not match[1][0].isupper() or is_label(match[1]):
+        return None
+    return None if words_in(match[1])[0].text in asked.key.words else match[1]
+
+
+def _may_be_name(unit: Unit) -> bool:
+    """Whether a line between two values may begin another entry, however it is written."""
+    plain = [word for word in words_in(unit.text) if word.text.isalpha()]
+    unknown = [w for w in plain if w.text not in lex.LABELS and w.text not in lex.FUNCTION]
+    return len(plain) == len(words_in(unit.text)) and 1 <= len(unknown) <= 4
+
+
+def _first(unit: Unit, spans: tuple[Span, ...]) -> str:
+    return unit.text[slice(*spans[0])]
