@@ -7,6 +7,7 @@ that: the same in every run, however calls overlap, and another try can do bette
 from __future__ import annotations
 
 import hashlib
+import json
 import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -87,11 +88,12 @@ class Model:
             return None
         self.asked["calls"] += 1
         answered = [(row, cells) for row in rows if (cells := self._row(row)) is not None]
-        text = write(answered)
+        written = write(answered)
         if self._chance(repr(request.body["messages"])).random() < self.rates.malformed:
             self._erred("malformed", ())
-            text = text[: len(text) * 2 // 3]
-        return Answer(text=text)
+            text = json.dumps(written)
+            return Answer(text=text[: len(text) * 2 // 3])
+        return Answer(json=written)
 
     def _chance(self, shown: str) -> random.Random:
         """Return the dice of one asking."""
@@ -101,7 +103,8 @@ class Model:
 
     def _row(self, row: Asked) -> list[Said] | None:
         self.asked["rows"] += 1
-        chance = self._chance(repr((row.keys, row.columns, row.pages)))
+        # Not their numbers, nor how they were cut: these are for the call, not for the row.
+        chance = self._chance(repr((row.keys, row.columns, [page.url for page in row.pages])))
         key = tuple(row.keys.values())
         if chance.random() < self.rates.dropped:
             self._erred("dropped", key)

@@ -42,6 +42,7 @@ class Shown:
     url: str
     title: str
     text: str
+    dated: str = ""
 
 
 @dataclass(frozen=True)
@@ -180,7 +181,7 @@ def _folded(text: str) -> str:
 def is_old(page: Shown) -> bool:
     """Say whether a page calls itself archived, or is dated years ago."""
     this_year = datetime.now(UTC).year
-    days = _DAY.findall(page.text)
+    days = [*_DAY.findall(page.text), *([page.dated[:4]] if page.dated[:4].isdigit() else [])]
     archived = _PAST.search(page.title) or "This archived page" in page.text
     return bool(archived) or any(int(year) < this_year - YEARS_UNTIL_PAST for year in days)
 

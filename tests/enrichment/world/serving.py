@@ -82,6 +82,10 @@ class Served:
     def hosts(self) -> frozenset[str]:
         return frozenset(urlsplit(url).netloc for url in self.world.pages)
 
+    def environment(self) -> dict[str, str]:
+        """Return the variables that point every search engine and provider here."""
+        return self.providers.environment()
+
     def fetcher(self, *, timeout_s: float = 10.0) -> WorldFetcher:
         """Return a fetcher of this world's pages."""
         return WorldFetcher(self.sites, self.hosts, timeout_s=timeout_s)
