@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
@@ -17,8 +16,6 @@ from ..runs import (
     JobProgress,
     JobRecord,
     NewJob,
-    NewUnit,
-    Outcome,
     Pipeline,
     Retries,
     UnitRun,
@@ -34,17 +31,12 @@ from ..runs import (
 )
 from ..web_search import WebSearchClient
 from .choosing import DefaultCrawlDecisionMaker
+from .components import Components
 from .enricher import ModelEnricher
 from .estimating import Estimate, estimate
 from .fetching import PageCrawler
-from .interfaces import (
-    CrawlDecisionMaker,
-    LLMEnricher,
-    QueryStringBuilder,
-    SearchService,
-    StateStore,
-    WebCrawler,
-)
+from .intake import Rows, batched, peeked, units_for
+from .interfaces import LLMEnricher, StateStore
 from .models import (
     EnrichedRow,
     EnrichmentRequest,
@@ -65,27 +57,13 @@ from .reading import (
     progress_body,
     request_of,
 )
-from .row_ids import Identified, check_keys, identified
+from .row_ids import check_keys, identified
 from .rows import VERSION, Parts, RowRun, step_versions
 from .searching import WebSearchService
 from .state import PostgresStateStore
 from .state_files import FileSystemStateStore
 
-Rows = Iterable[Mapping[str, Any]]
-BATCH = 500
 PILOT_ROWS = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Components:
-    """What a host replaces; None takes the library's own."""
-
-    query_builder: QueryStringBuilder | None = None
-    search_service: SearchService | None = None
-    decision_maker: CrawlDecisionMaker | None = None
-    crawler: WebCrawler | None = None
-    enricher: LLMEnricher | None = None
-    state_store: StateStore | None = None
 
 
 class EnrichmentPipeline:
@@ -142,7 +120,7 @@ class EnrichmentPipeline:
                 of another request.
         """
         config = config or PipelineConfig()
-        first, rows = await asyncio.to_thread(_peeked, rows)
+        first, rows = await asyncio.to_thread(peeked, rows)
         if first is None:
             raise InvalidInputError("the table has no rows: there is nothing to enrich")
         check_keys(list(first), request.keys)
@@ -152,7 +130,7 @@ class EnrichmentPipeline:
             "columns": list(first),
         }
         job = NewJob(PIPELINE, VERSION, options, job_id, idempotency_key, config.budget_usd)
-        units = _units(identified(_batches(rows), request.keys))
+        units = units_for(identified(batched(rows), request.keys))
         made, _ = await create_job(self._db, self.project, job, units)
         if store := self._mirror(config):
             await store.save_job_state(job_state(made, None))
@@ -418,31 +396,3 @@ class EnrichmentPipeline:
         if job.pipeline != PIPELINE:
             raise InvalidInputError(f"job {job_id} is no enrichment: it is a job of {job.pipeline}")
         return job
-
-
-def _peeked(rows: Rows) -> tuple[Mapping[str, Any] | None, Iterator[Mapping[str, Any]]]:
-    iterator = iter(rows)
-    first = next(iterator, None)
-
-    def whole() -> Iterator[Mapping[str, Any]]:
-        if first is not None:
-            yield first
-        yield from iterator
-
-    return first, whole()
-
-
-def _batches(rows: Iterator[Mapping[str, Any]]) -> Iterator[list[Mapping[str, Any]]]:
-    while batch := list(islice(rows, BATCH)):
-        yield batch
-
-
-def _units(rows: Iterable[Identified]) -> Iterator[NewUnit]:
-    for row in rows:
-        problem = None
-        if row.problem:
-            is_empty = row.problem.startswith("key column")
-            outcome = Outcome.EMPTY_KEY if is_empty else Outcome.DUPLICATE_KEY
-            problem = (outcome, row.problem)
-        given = {"data": row.data, "number": row.number}
-        yield NewUnit(row.row_id, given, problem)
