@@ -11,6 +11,7 @@ from ..cost_tracker import CostTracker
 from ..database import Database
 from ..errors import InvalidInputError, JobStateError
 from ..llm_client import LLMClient
+from ..review import Review, put_doubts, reviews
 from ..runs import (
     CommitHook,
     JobProgress,
@@ -32,6 +33,7 @@ from ..runs import (
 from ..web_search import WebSearchClient
 from .choosing import DefaultCrawlDecisionMaker
 from .components import Components
+from .doubts import decided, doubts_of
 from .enricher import ModelEnricher
 from .estimating import Estimate, estimate
 from .fetching import PageCrawler
@@ -56,6 +58,7 @@ from .reading import (
     job_state,
     progress_body,
     request_of,
+    result_of,
 )
 from .row_ids import check_keys, identified
 from .rows import VERSION, Parts, RowRun, step_versions
@@ -244,30 +247,19 @@ class EnrichmentPipeline:
     async def rows(self, job_id: str) -> AsyncGenerator[EnrichedRow]:
         """Yield the rows of a job in the order of the table, whatever became of them so far."""
         job = await self._found(job_id)
+        decisions: dict[str, list[Review]] = {}
+        async for review in reviews(self._db, self.project, job_id=job_id, state=None):
+            decisions.setdefault(review.run_id, []).append(review)
         async for unit in units_of(self._db, self.project, job_id):
-            yield enriched_row(unit, job.status)
+            row = enriched_row(unit, job.status)
+            yield decided(row, decisions.get(unit["run_id"], ()))
 
     async def result(self, job_id: str) -> EnrichmentResult:
         """Return what a job has come to so far, with all its rows."""
         far = await self.progress(job_id)
         job = await self._found(job_id)
         rows = [row async for row in self.rows(job_id)]
-        end = job.completed_at or far.now
-        return EnrichmentResult(
-            job_id=job_id,
-            status=JobStatus(job.status),
-            enriched_rows=tuple(rows),
-            total_rows=far.total,
-            successful_rows=far.counts.get("completed", 0),
-            failed_rows=far.counts.get("failed", 0),
-            skipped_rows=far.counts.get("skipped", 0),
-            started_at=job.started_at,
-            completed_at=job.completed_at,
-            total_duration_seconds=(end - job.started_at).total_seconds()
-            if job.started_at
-            else 0.0,
-            config=config_of(job),
-        )
+        return result_of(job, far, rows)
 
     async def pause(self, job_id: str) -> None:
         """Let rows under way end, and begin no more.
@@ -359,6 +351,8 @@ class EnrichmentPipeline:
                     await store.save_row_state(job.job_id, state)
 
             output = await RowRun(run, given["data"], parts, note).enrich()
+            where = {"project": self.project, "job_id": job.job_id}
+            await put_doubts(self._db, where, run.id, run.unit_key, doubts_of(output))
             await note(RowStatus.COMPLETED, output["cells"])
             return output
 

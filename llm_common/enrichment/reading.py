@@ -14,6 +14,7 @@ from .models import (
     EnrichedRow,
     EnrichmentMetadata,
     EnrichmentRequest,
+    EnrichmentResult,
     JobState,
     JobStatus,
     PipelineConfig,
@@ -128,6 +129,26 @@ def job_state(
         created_at=job.created_at,
         started_at=job.started_at,
         completed_at=job.completed_at,
+    )
+
+
+def result_of(
+    job: JobRecord, progress: JobProgress, rows: Iterable[EnrichedRow]
+) -> EnrichmentResult:
+    """Return what a job has come to so far."""
+    end = job.completed_at or progress.now
+    return EnrichmentResult(
+        job_id=job.job_id,
+        status=JobStatus(job.status),
+        enriched_rows=tuple(rows),
+        total_rows=progress.total,
+        successful_rows=progress.counts.get("completed", 0),
+        failed_rows=progress.counts.get("failed", 0),
+        skipped_rows=progress.counts.get("skipped", 0),
+        started_at=job.started_at,
+        completed_at=job.completed_at,
+        total_duration_seconds=(end - job.started_at).total_seconds() if job.started_at else 0.0,
+        config=config_of(job),
     )
 
 
