@@ -1,18 +1,20 @@
-"""The whole of an enrichment, on a small world: every row is accounted for, to the last nano-dollar."""
+"""The whole of an enrichment on a small world: rows, values and money are all accounted for."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llm_common import CostTracker, EnrichmentPipeline, LLMClient, WebSearchClient
+from llm_common import CostTracker, EnrichmentPipeline, LLMClient, WebSearchClient, providers
 from llm_common.enrichment import (
     Components,
     EnrichmentRequest,
+    EnrichmentResult,
     FileSystemStateStore,
     JobStatus,
     PipelineConfig,
@@ -23,6 +25,7 @@ from llm_common.enrichment.fetching import PageCrawler
 from llm_common.enrichment.interfaces import LLMEnricher, SearchService
 from llm_common.errors import InvalidInputError, JobStateError
 from llm_common.review import decide, reviews
+from llm_common.search import http as search_http
 from tests.enrichment.world import NEVER, Model, Served, World, make_world, score, serve
 from tests.servers import fetch
 
@@ -42,6 +45,8 @@ async def served(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         for name, value in running.providers.environment().items():
             monkeypatch.setenv(name, value)
         yield running
+        await providers.aclose()
+        await search_http.close()
 
 
 @pytest.fixture
@@ -51,21 +56,30 @@ async def costs(database_url: str) -> AsyncIterator[CostTracker]:
     await tracker.aclose()
 
 
-def made(served: Served, costs: CostTracker, **replaced: Any) -> EnrichmentPipeline:
-    crawler = PageCrawler(served.fetcher(), per_host_delay_s=0)
-    return EnrichmentPipeline(
+@asynccontextmanager
+async def made(
+    served: Served, costs: CostTracker, **replaced: Any
+) -> AsyncIterator[EnrichmentPipeline]:
+    fetcher = served.fetcher()
+    crawler = PageCrawler(fetcher, per_host_delay_s=0)
+    pipeline = EnrichmentPipeline(
         LLMClient("openai", cost_tracker=costs),
         WebSearchClient(engine="serper", cost_tracker=costs),
         costs,
         components=Components(**{"crawler": crawler, **replaced}),
     )
+    try:
+        yield pipeline
+    finally:
+        await pipeline.aclose()
+        await crawler.aclose()
+        await fetcher.aclose()
 
 
 @pytest.fixture
 async def pipeline(served: Served, costs: CostTracker) -> AsyncIterator[EnrichmentPipeline]:
-    running = made(served, costs)
-    yield running
-    await running.aclose()
+    async with made(served, costs) as running:
+        yield running
 
 
 def calls(served: Served) -> int:
@@ -92,7 +106,7 @@ async def test_a_table_is_enriched_and_the_numbers_add_up(
     far = await pipeline.progress(result.job_id)
     rows = sum((row.metadata.cost_usd or Decimal(0) for row in result.enriched_rows), Decimal(0))
     ledger = fetch(database_url, "SELECT sum(cost_usd) FROM cost_tracking")
-    assert rows == far.cost_usd == ledger[0][0] == served.providers.invoice().total_usd
+    assert rows == far.cost_usd == ledger[0][0] == served.providers.invoice.total_usd
     assert served.closed_and_asked == []
 
 
@@ -221,13 +235,13 @@ async def test_pause_resume_and_cancel(
     assert (done.status, done.counts["completed"]) == ("completed", COUNT)
     with pytest.raises(JobStateError, match="is completed: it can't resume"):
         await pipeline.resume(job_id)
-    assert done.cost_usd == served.providers.invoice().total_usd
+    assert done.cost_usd == served.providers.invoice.total_usd
 
 
 async def test_a_row_has_a_budget(
     pipeline: EnrichmentPipeline, served: Served, world: World, database_url: str
 ) -> None:
-    cap = Decimal("0.0009")
+    cap = Decimal("0.0025")
     config = CONFIG.model_copy(update={"row_budget_usd": cap})
     result = await pipeline.enrich(world.rows(), world.request(), config)
     spent = fetch(database_url, "SELECT run_id, sum(cost_usd) FROM cost_tracking GROUP BY 1")
@@ -251,7 +265,10 @@ async def test_a_job_has_a_budget_and_goes_on_with_a_larger_one(
     whole = await pipeline.enrich(world.rows(), world.request(), CONFIG)
     assert whole.failed_rows == 0
     total = spent + (await pipeline.progress(whole.job_id)).cost_usd
-    assert total == served.providers.invoice().total_usd
+    assert total == served.providers.invoice.total_usd
+
+
+WRONG, RIGHT = "nobody@example.org", "somebody@example.org"
 
 
 class Wrong(LLMEnricher):
@@ -260,36 +277,41 @@ class Wrong(LLMEnricher):
     async def enrich_batch(
         self, crawl_data: Any, batch_rows: Any, columns_to_enrich: Any
     ) -> list[dict[str, Any]]:
-        said = {"value": "Independent", "quote": "is an Independent of this state", "url": None}
-        return [{"row": n, "cells": {"party": said}} for n in range(len(batch_rows))]
+        said = {"value": WRONG, "quote": "can be written to at this address", "url": None}
+        return [{"row": n, "cells": {"email": said}} for n in range(len(batch_rows))]
 
 
 async def test_weak_cells_wait_for_a_person(
     served: Served, costs: CostTracker, world: World
 ) -> None:
-    pipeline = made(served, costs, enricher=Wrong())
-    request = world.request(["party"])
-    result = await pipeline.enrich(world.rows(3), request, CONFIG)
-    assert {row.enriched_columns["party"] for row in result.enriched_rows} == {None}
-    waiting = [one async for one in reviews(costs.db, PROJECT, job_id=result.job_id)]
-    assert [one.value for one in waiting] == ["Independent"] * 3
-    first, second, third = waiting
-    await decide(costs.db, PROJECT, first.id, "accept", by="ann")
-    await decide(costs.db, PROJECT, second.id, "correct", value="Republican", by="ann")
-    await decide(costs.db, PROJECT, third.id, "reject", by="ann", note="no such party")
-    assert (await decide(costs.db, PROJECT, first.id, "accept", by="bob")).by == "ann"
-    with pytest.raises(JobStateError, match="was accepted already"):
-        await decide(costs.db, PROJECT, first.id, "reject")
-    rows = [row async for row in pipeline.rows(result.job_id)]
-    assert [row.cells["party"].verdict for row in rows] == ["accepted", "corrected", "rejected"]
-    assert [row.enriched_columns["party"] for row in rows] == ["Independent", "Republican", None]
-    assert [one async for one in reviews(costs.db, PROJECT, job_id=result.job_id)] == []
-    # What a person has said outlives another look.
-    await pipeline.rerun(result.job_id, steps=["enrich"])
-    await pipeline.run(result.job_id)
-    rows = [row async for row in pipeline.rows(result.job_id)]
-    assert [row.enriched_columns["party"] for row in rows] == ["Independent", "Republican", None]
-    await pipeline.aclose()
+    async def emails(job_id: str) -> list[Any]:
+        return [row.enriched_columns["email"] async for row in pipeline.rows(job_id)]
+
+    async with made(served, costs, enricher=Wrong()) as pipeline:
+        result = await pipeline.enrich(world.rows(3), world.request(["email"]), CONFIG)
+        job_id = result.job_id
+        assert await emails(job_id) == [None] * 3
+        waiting = [one async for one in reviews(costs.db, PROJECT, job_id=job_id)]
+        assert [one.value for one in waiting] == [WRONG] * 3
+        ids = [one.id for one in sorted(waiting, key=lambda one: order(result, one.unit_key))]
+        await decide(costs.db, PROJECT, ids[0], "accept", by="ann")
+        await decide(costs.db, PROJECT, ids[1], "correct", value=RIGHT, by="ann")
+        await decide(costs.db, PROJECT, ids[2], "reject", by="ann", note="no address")
+        assert (await decide(costs.db, PROJECT, ids[0], "accept", by="bob")).by == "ann"
+        with pytest.raises(JobStateError, match="was accepted already"):
+            await decide(costs.db, PROJECT, ids[0], "reject")
+        verdicts = [row.cells["email"].verdict async for row in pipeline.rows(job_id)]
+        assert verdicts == ["accepted", "corrected", "rejected"]
+        assert await emails(job_id) == [WRONG, RIGHT, None]
+        assert [one async for one in reviews(costs.db, PROJECT, job_id=job_id)] == []
+        # What a person has said outlives another look.
+        await pipeline.rerun(job_id, steps=["enrich"])
+        await pipeline.run(job_id)
+        assert await emails(job_id) == [WRONG, RIGHT, None]
+
+
+def order(result: EnrichmentResult, row_id: str) -> int:
+    return [row.row_id for row in result.enriched_rows].index(row_id)
 
 
 class Silent(SearchService):
@@ -300,14 +322,13 @@ class Silent(SearchService):
 
 
 async def test_a_host_replaces_a_part(served: Served, costs: CostTracker, world: World) -> None:
-    pipeline = made(served, costs, search_service=Silent())
-    result = await pipeline.enrich(world.rows(2), world.request(["party"]), CONFIG)
+    async with made(served, costs, search_service=Silent()) as pipeline:
+        result = await pipeline.enrich(world.rows(2), world.request(["party"]), CONFIG)
     assert calls(served) == 0
     cells = [row.cells["party"] for row in result.enriched_rows]
     assert {(cell.verdict, cell.value, cell.reason) for cell in cells} == {
         ("missing", None, "nothing was found")
     }
-    await pipeline.aclose()
 
 
 async def test_state_is_kept_in_files_as_well(
