@@ -66,7 +66,7 @@ from .row_pages import rows_of
 from .rows import VERSION, Parts, RowRun, step_versions
 from .searching import WebSearchService
 from .state import PostgresStateStore
-from .state_files import FileSystemStateStore
+from .state_files import mirror_of
 
 PILOT_ROWS = 5
 
@@ -378,12 +378,7 @@ class EnrichmentPipeline:
         )
 
     def _mirror(self, config: PipelineConfig) -> StateStore | None:
-        """Return where state is written besides Postgres."""
-        if self._components.state_store is not None:
-            return self._components.state_store
-        if config.enable_state_persistence and config.state_persistence_path:
-            return FileSystemStateStore(config.state_persistence_path)
-        return None
+        return self._components.state_store or mirror_of(config)
 
     async def _state(self, job_id: str) -> JobState:
         state = await PostgresStateStore(self._db, self.project).load_job_state(job_id)
