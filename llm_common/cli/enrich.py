@@ -7,7 +7,7 @@ import hashlib
 import sys
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -44,47 +44,74 @@ SHOWN_PROBLEMS = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """What the command line asked for."""
+class Read:
+    """What is read: a file's sheet, or what a query finds; maybe only the first rows."""
 
     source: str
-    keys: str
-    columns: str
-    where: Where
-    out: Path | None = None
     query: str | None = None
     sheet: str | None = None
-    context: Sequence[str] = ()
-    evidence: str | None = None
-    budget: str | None = None
-    row_budget: str | None = None
     limit: int | None = None
-    provider: str = "openrouter"
-    model: str | None = None
-    engine: Sequence[str] = ("zai",)
-    browser: bool = False
-    delay_s: float = 1.0
-    networks: Sequence[str] = ()
-    estimate_only: bool = False
-    settings: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def open(self) -> Table:
+        """Open the table."""
+        return open_table(self.source, query=self.query, sheet=self.sheet)
+
+    def rows(self, table: Table) -> Iterator[Mapping[str, Any]]:
+        """Yield its rows."""
+        rows = (row for batch in table.batches() for row in batch)
+        return islice(rows, self.limit) if self.limit is not None else rows
+
+    def fingerprint(self) -> list[Any]:
+        """Name the table by what it holds; a query by its words."""
+        if self.query:
+            return [self.query, self.limit]
+        with Path(self.source).open("rb") as file:
+            return [hashlib.file_digest(file, "sha256").hexdigest(), self.sheet, self.limit]
 
 
-async def enrich(job: Job, *, sure: bool, as_json: bool) -> None:
+@dataclass(frozen=True, slots=True)
+class Using:
+    """By whose help."""
+
+    provider: str
+    model: str | None
+    engines: Sequence[str]
+    browser: bool
+    delay_s: float
+    networks: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What the command line asked for; `settings` are of `PipelineConfig`, None where not named."""
+
+    read: Read
+    keys: str
+    columns: str
+    context: Sequence[str]
+    out: Path | None
+    evidence: str | None
+    using: Using
+    settings: Mapping[str, Any]
+    where: Where
+
+
+async def enrich(job: Job, *, estimate_only: bool, sure: bool, as_json: bool) -> None:
     """Enrich a table: say what it may cost, work on it, write it, say what came of it.
 
     Raises:
         InvalidInputError: the table, the columns or the options will not do.
     """
-    table = await asyncio.to_thread(open_table, job.source, query=job.query, sheet=job.sheet)
+    table = await asyncio.to_thread(job.read.open)
     request, config = _request(job), _config(job)
     target = _target(job)
     async with _pipeline(job) as pipeline:
         expected = await asyncio.to_thread(
-            lambda: pipeline.estimate(_rows(table, job.limit), request, config)
+            lambda: pipeline.estimate(job.read.rows(table), request, config)
         )
         if not as_json:
             _show_estimate(expected)
-        if job.estimate_only:
+        if estimate_only:
             if as_json:
                 print_json(_plain(expected))
             return
@@ -111,14 +138,12 @@ def _request(job: Job) -> EnrichmentRequest:
 
 def _config(job: Job) -> PipelineConfig:
     given: dict[str, Any] = {name: v for name, v in job.settings.items() if v is not None}
+    for name, option in (("budget_usd", "--budget"), ("row_budget_usd", "--row-budget")):
+        if name in given:
+            given[name] = usd(given[name], option)
+    crawl = CrawlConfig(javascript_enabled=job.using.browser)
     try:
-        return PipelineConfig(
-            budget_usd=None if job.budget is None else usd(job.budget, "--budget"),
-            row_budget_usd=None if job.row_budget is None else usd(job.row_budget, "--row-budget"),
-            model=job.model,
-            crawl_config=CrawlConfig(javascript_enabled=job.browser),
-            **given,
-        )
+        return PipelineConfig(model=job.using.model, crawl_config=crawl, **given)
     except ValidationError as error:
         raise InvalidInputError(_first(error)) from error
 
@@ -143,22 +168,17 @@ def _pair(text: str) -> tuple[str, str]:
 def _target(job: Job) -> Path:
     if job.out is not None:
         return job.out
-    stem = "query" if job.query else Path(job.source).stem
+    stem = "query" if job.read.query else Path(job.read.source).stem
     return Path(f"{stem}.enriched.csv")
-
-
-def _rows(table: Table, limit: int | None) -> Iterator[Mapping[str, Any]]:
-    rows = (row for batch in table.batches() for row in batch)
-    return islice(rows, limit) if limit is not None else rows
 
 
 @asynccontextmanager
 async def _pipeline(job: Job) -> AsyncGenerator[EnrichmentPipeline]:
     costs = await job.where.tracker()
-    search = WebSearchClient(engine=list(job.engine), cost_tracker=costs)
-    crawler = PageCrawler(guard=guard(job.networks), per_host_delay_s=job.delay_s)
+    search = WebSearchClient(engine=list(job.using.engines), cost_tracker=costs)
+    crawler = PageCrawler(guard=guard(job.using.networks), per_host_delay_s=job.using.delay_s)
     pipeline = EnrichmentPipeline(
-        LLMClient(job.provider, cost_tracker=costs),
+        LLMClient(job.using.provider, cost_tracker=costs),
         search,
         costs,
         components=Components(crawler=crawler),
@@ -175,7 +195,7 @@ async def _pipeline(job: Job) -> AsyncGenerator[EnrichmentPipeline]:
 
 def _ask(job: Job, *, sure: bool) -> None:
     """Without a budget, a person has to say that it may cost what it costs."""
-    if job.budget is not None or sure:
+    if job.settings.get("budget_usd") is not None or sure:
         return
     if not sys.stdin.isatty():
         raise InvalidInputError("this costs money: pass --budget USD, or --yes to go without one")
@@ -192,23 +212,15 @@ async def _submitted(
     config: PipelineConfig,
 ) -> str:
     """Store the job, or find the one that the same command made; what failed is tried again."""
-    same = [job.where.project, await asyncio.to_thread(_fingerprint, job), request, config]
+    same = [job.where.project, await asyncio.to_thread(job.read.fingerprint), request, config]
     job_id = digest(["enrich", *same])[:16]
-    await pipeline.submit(_rows(table, job.limit), request, config, job_id=job_id)
+    await pipeline.submit(job.read.rows(table), request, config, job_id=job_id)
     far = await pipeline.progress(job_id)
     if far.status in {"paused", "cancelled"}:
         await pipeline.resume(job_id)
     elif far.counts.get("failed"):
         await pipeline.retry(job_id)
     return job_id
-
-
-def _fingerprint(job: Job) -> list[Any]:
-    """Name the table by what it holds; a query by its words."""
-    if job.query:
-        return [job.query, job.limit]
-    with Path(job.source).open("rb") as file:
-        return [hashlib.file_digest(file, "sha256").hexdigest(), job.sheet, job.limit]
 
 
 async def _follow(pipeline: EnrichmentPipeline, job_id: str, *, show: bool) -> None:

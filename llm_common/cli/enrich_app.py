@@ -17,48 +17,64 @@ Note = Annotated[str | None, typer.Option(help="Why, for the record.")]
 ReviewId = Annotated[str, typer.Argument(help="Its id, as `review list` shows it.")]
 
 
+Source = Annotated[str, typer.Argument(help="CSV, Excel, Parquet, or a Postgres URL.")]
+Keys = Annotated[str, typer.Option(help="Columns that name a row, as name,state.")]
+Columns = Annotated[str, typer.Option(help="Columns wanted, as party,phone:phone.")]
+Out = Annotated[
+    Path | None,
+    typer.Option("--out", "-o", help=".csv, .xlsx, .parquet, .json or .jsonl."),
+]
+Budget = Annotated[str | None, typer.Option(help="Strict limit of the job, in USD.")]
+RowBudget = Annotated[str | None, typer.Option(help="Strict limit of a row, in USD.")]
+EstimateOnly = Annotated[
+    bool, typer.Option("--estimate", "--dry-run", help="Say what it could cost, and stop.")
+]
+Pilot = Annotated[
+    int | None, typer.Option(help="Only the first so many rows; the whole finds them done.")
+]
+Query = Annotated[str | None, typer.Option(help="A SELECT, for a Postgres URL.")]
+Sheet = Annotated[str | None, typer.Option(help="Of a workbook; its first by default.")]
+Context = Annotated[
+    list[str] | None,
+    typer.Option(help="Words for the queries, as topic=legislators; may be repeated."),
+]
+Evidence = Annotated[
+    str | None, typer.Option(help="columns, sheet, json or none; by the kind of file.")
+]
+Provider = Annotated[str, typer.Option(help="Who serves the model.")]
+Model = Annotated[str | None, typer.Option(help="By default the task extract's.")]
+Engines = Annotated[list[str] | None, typer.Option(help="Search engine, as of llm-common search.")]
+Rounds = Annotated[int | None, typer.Option(help="How often weak cells are tried again (2).")]
+Parallel = Annotated[int | None, typer.Option(help="Batches at a time (5).")]
+Browser = Annotated[bool, typer.Option("--browser", help="Use a browser for pages that need one.")]
+Delay = Annotated[float, typer.Option(help="Seconds between two requests to a host.")]
+Networks = Annotated[
+    list[str] | None,
+    typer.Option("--allow-network", help="A private network that may be asked."),
+]
+
+
 def enrich(
-    source: Annotated[str, typer.Argument(help="CSV, Excel, Parquet, or a Postgres URL.")],
-    keys: Annotated[str, typer.Option(help="Columns that name a row, as name,state.")],
-    columns: Annotated[str, typer.Option(help="Columns wanted, as party,phone:phone.")],
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", "-o", help=".csv, .xlsx, .parquet, .json or .jsonl."),
-    ] = None,
-    budget: Annotated[str | None, typer.Option(help="Strict limit of the job, in USD.")] = None,
-    row_budget: Annotated[str | None, typer.Option(help="Strict limit of a row, in USD.")] = None,
-    estimate: Annotated[
-        bool, typer.Option("--estimate", "--dry-run", help="Say what it could cost, and stop.")
-    ] = False,
-    pilot: Annotated[
-        int | None, typer.Option(help="Only the first so many rows; the whole finds them done.")
-    ] = None,
-    query: Annotated[str | None, typer.Option(help="A SELECT, for a Postgres URL.")] = None,
-    sheet: Annotated[str | None, typer.Option(help="Of a workbook; its first by default.")] = None,
-    context: Annotated[
-        list[str] | None,
-        typer.Option(help="Words for the queries, as topic=legislators; may be repeated."),
-    ] = None,
-    evidence: Annotated[
-        str | None, typer.Option(help="columns, sheet, json or none; by the kind of file.")
-    ] = None,
-    provider: Annotated[str, typer.Option(help="Who serves the model.")] = "openrouter",
-    model: Annotated[str | None, typer.Option(help="By default the task extract's.")] = None,
-    engine: Annotated[
-        list[str] | None, typer.Option(help="Search engine, as of llm-common search.")
-    ] = None,
-    rounds: Annotated[
-        int | None, typer.Option(help="How often weak cells are tried again (2).")
-    ] = None,
-    parallel: Annotated[int | None, typer.Option(help="Batches at a time (5).")] = None,
-    browser: Annotated[
-        bool, typer.Option("--browser", help="Use a browser for pages that need one.")
-    ] = False,
-    delay: Annotated[float, typer.Option(help="Seconds between two requests to a host.")] = 1.0,
-    networks: Annotated[
-        list[str] | None,
-        typer.Option("--allow-network", help="A private network that may be asked."),
-    ] = None,
+    source: Source,
+    keys: Keys,
+    columns: Columns,
+    out: Out = None,
+    budget: Budget = None,
+    row_budget: RowBudget = None,
+    estimate: EstimateOnly = False,
+    pilot: Pilot = None,
+    query: Query = None,
+    sheet: Sheet = None,
+    context: Context = None,
+    evidence: Evidence = None,
+    provider: Provider = "openrouter",
+    model: Model = None,
+    engine: Engines = None,
+    rounds: Rounds = None,
+    parallel: Parallel = None,
+    browser: Browser = False,
+    delay: Delay = 1.0,
+    networks: Networks = None,
     database: Database = None,
     project: Project = None,
     yes: Yes = False,
@@ -67,29 +83,17 @@ def enrich(
     """Find values for the columns of a table, each with a quote and its source."""
     from . import enrich as enriching
 
-    job = enriching.Job(
-        source=source,
-        keys=keys,
-        columns=columns,
-        where=Where.of(database, project),
-        out=out,
-        query=query,
-        sheet=sheet,
-        context=context or [],
-        evidence=evidence,
-        budget=budget,
-        row_budget=row_budget,
-        limit=pilot,
-        provider=provider,
-        model=model,
-        engine=engine or ["zai"],
-        browser=browser,
-        delay_s=delay,
-        networks=networks or [],
-        estimate_only=estimate,
-        settings={"refine_rounds": rounds, "max_parallel_batches": parallel},
-    )
-    run(enriching.enrich(job, sure=yes, as_json=as_json))
+    settings = {
+        "budget_usd": budget,
+        "row_budget_usd": row_budget,
+        "refine_rounds": rounds,
+        "max_parallel_batches": parallel,
+    }
+    read = enriching.Read(source, query, sheet, pilot)
+    using = enriching.Using(provider, model, engine or ["zai"], browser, delay, networks or [])
+    where = Where.of(database, project)
+    job = enriching.Job(read, keys, columns, context or [], out, evidence, using, settings, where)
+    run(enriching.enrich(job, estimate_only=estimate, sure=yes, as_json=as_json))
 
 
 @review_app.command("list")
