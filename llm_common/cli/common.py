@@ -47,6 +47,7 @@ class Where:
 def print_json(value: Any) -> None:
     """Print one JSON value on stdout."""
     sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
 
 
 def money(amount: Any) -> str:
