@@ -29,7 +29,7 @@ _ADDRESS = re.compile(
     r"|(?<![\d(+-])\d{1,6}(?:-\d+)?(?: [NSEW]\.?)?(?: (?:[A-Z][\w.'’-]*|\d+(?:st|nd|rd|th))){1,4}? "
     r"(?:St|Street|Ave|Avenue|Blvd|Boulevard|Rd|Road|Dr|Drive|Ln|Lane|Hwy|Highway|Pkwy|Parkway|Way"
     r"|Plaza|Square|Sq|Ct|Court|Circle|Cir|Pl|Place|Terrace|Mall|Broadway)\b\.?"
-    r"|(?:[A-Z][\w.'’-]* ){0,2}[A-Z][\w.'’-]*, [A-Z]{2}\.?,? \d{5}(?:-\d{4})?"
+    r"|[A-Z][\w.'’-]*, [A-Z]{2}\.?,? \d{5}(?:-\d{4})?"
 )
 """Boxes, streets and towns, which are called like people."""
 _MOST_WORDS = 6
@@ -105,8 +105,8 @@ def others_in(key: Key, text: str) -> list[Span]:
     text = _ADDRESS.sub(lambda match: ";" * len(match[0]), text)
     if key.kind == "number":
         return [span for span in _numbered(Key("number", "", key.labels), text) if span not in own]
-    spans = (_other(key, run, text) for run in _runs(text))
-    return [s for s in spans if s and not any(s[0] < end and start < s[1] for start, end in own)]
+    spans = (span for run in _runs(text) for span in _others(key, run, text))
+    return [s for s in spans if not any(s[0] < end and start < s[1] for start, end in own)]
 
 
 def initials_of(key: Key, text: str) -> frozenset[str]:
@@ -159,7 +159,7 @@ def _person(value: str, labels: frozenset[str]) -> Key:
     words = texts_of(bare)
     suffix = next((word for word in words[1:] if word in lex.SUFFIXES), "")
     core = [word for word in words if word not in lex.SUFFIXES]
-    while len(core) > 2 and core[0] in lex.TITLES:
+    while len(core) > 2 and core[0] in lex.TITLES - lex.NAMES_TOO:
         del core[0]
     while len(core) > 2 and core[-1] in lex.DEGREES:
         del core[-1]
@@ -333,58 +333,76 @@ def _goes_on(words: Sequence[Word], at: int, text: str) -> bool:
 def _is_comma(words: Sequence[Word], at: int, text: str) -> bool:
     """Whether ``Doe, Jane`` stands at the beginning of a line or a cell."""
     before = text[: words[at - 1].start].rstrip(" ")
-    opens = not before or before[-1] in "|\n:;•–-"
+    opens = not before or before[-1] in "|\n:;•–-" or not text[words[at].end :].strip(" .")
     comma = _COMMA.fullmatch(text[words[at - 1].end : words[at].start])
     is_state = text[words[at].start : words[at].end] in NAMES
-    both = words[at].capital and not is_state and words[at - 1].text not in lex.LABELS
-    return bool(opens and comma and both and words[at].text not in lex.LABELS | lex.SUFFIXES)
+    plain_labels = lex.LABELS - lex.NAMES_TOO
+    both = words[at].capital and not is_state and words[at - 1].text not in plain_labels
+    return bool(opens and comma and both and words[at].text not in plain_labels | lex.SUFFIXES)
 
 
-def _stripped(run: Sequence[Word]) -> tuple[Word, ...]:
-    """Return a run without labels at its ends; nothing of a street or a school."""
+def _pieces(run: Sequence[Word]) -> Iterator[tuple[Word, ...]]:
+    """Yield what labels and plain words leave of a run: ``Room 12 Ann Doe Website`` is two."""
     drop = (lex.LABELS | lex.FUNCTION | lex.SUFFIXES) - lex.NAMES_TOO
-    words = list(run)
-    small = lex.PARTICLES
-    while words and (words[0].text in drop or (words[0].text in small and not words[0].capital)):
-        del words[0]
-    while words and (words[-1].text in drop or (words[-1].text in small and not words[-1].capital)):
-        del words[-1]
-    return tuple(words)
+    piece: list[Word] = []
+    for word in (*run, None):
+        if word is not None and word.text not in drop:
+            piece.append(word)
+            continue
+        while piece and piece[0].text in lex.PARTICLES and not piece[0].capital:
+            del piece[0]
+        while piece and piece[-1].text in lex.PARTICLES and not piece[-1].capital:
+            del piece[-1]
+        if piece:
+            yield tuple(piece)
+        piece = []
 
 
-def _other(key: Key, whole: Sequence[Word], text: str) -> Span | None:
-    """Return where a run names something else of a key's kind."""
+def _others(key: Key, whole: Sequence[Word], text: str) -> Iterator[Span]:
+    """Yield where a run names something else of a key's kind."""
     own = {*key.words, *(word for form in key.variants for word in form)}
-    if whole[-1].text in lex.THINGS and _is_no_person(key, whole, own, text):
-        return None
-    run = _stripped(whole)
-    if not run or len(run) > _MOST_WORDS or _is_place(run, text):
-        return None
-    names = [word.text for word in run if not any(c.isdigit() for c in word.text)]
-    # A part of the own name says nothing; all of it, where it does not name the row, is another.
-    if set(names) <= own and not own <= set(names):
-        return None
-    begin = whole.index(run[0])
-    titled = begin > 0 and whole[begin - 1].text in lex.STRONG_TITLES
-    span = run[0].start, run[-1].end
-    alone = key.kind == "thing" and text.strip() == text[span[0] : span[1]]
-    return span if len(names) >= 2 or (names and (titled or alone)) else None
+    for piece in [tuple(whole)] if own <= {word.text for word in whole} else _pieces(whole):
+        names = [word.text for word in piece if not any(c.isdigit() for c in word.text)]
+        is_part = set(names) <= own and not own <= set(names)
+        if not names or is_part or _is_place(piece, text) or _is_no_person(key, whole, piece, text):
+            continue
+        if key.kind == "thing" and len(piece) > _MOST_WORDS:
+            continue
+        begin = whole.index(piece[0])
+        titled = begin > 0 and whole[begin - 1].text in lex.STRONG_TITLES
+        span = piece[0].start, piece[-1].end
+        alone = key.kind == "thing" and text.strip() == text[span[0] : span[1]]
+        if len(names) >= 2 or titled or alone:
+            yield span
 
 
-def _is_no_person(key: Key, whole: Sequence[Word], own: set[str], text: str) -> bool:
-    """Whether a run is a street, a school or the like, and not one that is called like the row."""
-    if key.kind != "person" or own <= {word.text for word in whole}:
+def _is_no_person(key: Key, whole: Sequence[Word], piece: Sequence[Word], text: str) -> bool:
+    """Whether a piece is a street, a school or the like, by the word that it ends in or before."""
+    size = len(piece) - (piece[-1].text in lex.THINGS)
+    if key.kind != "person" or size > 3 or set(key.words) <= {w.text for w in whole}:
         return False
-    before = text[: whole[0].start].rstrip()
-    return whole[-1].text not in lex.NAMES_TOO or before[-1:].isdigit()
+    at = whole.index(piece[-1])
+    last = next(
+        (word for word in whole[at : at + 2] if word.text in lex.THINGS - lex.BESIDE_NAMES), None
+    )
+    before = text[: piece[0].start].rstrip()
+    return last is not None and (last.text not in lex.NAMES_TOO or before[-1:].isdigit())
 
 
 def _is_place(run: Sequence[Word], text: str) -> bool:
     said = text[run[0].start : run[-1].end]
-    if only_state(said) or run[0].text in lex.PLACE_BEGINNINGS or run[-1].text in lex.PLACE_ENDINGS:
+    if said in NAMES or (len(said) > 2 and only_state(said)):
+        return True
+    if len(run) > 3:
+        return False
+    if run[0].text in lex.PLACE_BEGINNINGS or (len(run) == 2 and run[-1].text in lex.PLACE_ENDINGS):
         return True
     last = text[run[-1].start : run[-1].end]
-    if last in NAMES or (state_of(last) and run[-1].text not in GIVEN_NAMES):
+    if last in NAMES or (len(last) > 2 and state_of(last) and run[-1].text not in GIVEN_NAMES):
         return True  # Akron Ohio, Petaluma CA
     behind = text[run[-1].end : run[-1].end + 40]
-    return behind.startswith(", ") and any(start == 2 for _, start, _ in states_in(behind))
+    return (
+        len(run) <= 2
+        and behind.startswith(", ")
+        and any(start == 2 for _, start, _ in states_in(behind))
+    )

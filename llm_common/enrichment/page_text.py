@@ -18,7 +18,7 @@ SHORT_WORDS = 12
 
 _SENTENCE = re.compile(
     r"(?<![A-Z])(?<!\b(?:Mr|Ms|Dr|Jr|Sr|St|Lt))(?<!\b(?:Mrs|Rep|Sen|Gov|Hon|Rev|Dem|Col|Sgt|Del))"
-    r"(?<!\b(?:Prof|Asst|Supt))[.!?][\"”’)]*\s+(?=[\"“‘(]?[A-Z\d])"
+    r"(?<!\b(?:Prof|Asst|Supt))[.!?][\"”’)]*\s+(?=[\"“‘(]?\w)"
 )
 
 
