@@ -35,7 +35,8 @@ LLMCommonError
     ├── InsufficientEvidenceError     too little to analyse; nothing was invented
     ├── RunBusyError                  another living process holds this run
     ├── FencedError                   a successor took this run over
-    └── DuplicateStepError            one step key twice in one execution
+    ├── DuplicateStepError            one step key twice in one execution
+    └── JobStateError                 the job is not in a state for it, such as a second resume
 
 Messages never hold keys, prompts or a provider's own error text.
 """
@@ -255,3 +256,7 @@ class FencedError(RunError):
 
 class DuplicateStepError(RunError):
     """The same step key was used twice in one execution of a run."""
+
+
+class JobStateError(RunError):
+    """The job is not in a state for what was asked, such as a second resume."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, Literal, TypedDict, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -18,6 +18,9 @@ Message = Mapping[str, Any]
 Messages = Sequence[Message]
 
 T = TypeVar("T")
+
+Fault = Literal["none", "input", "site", "provider", "budget", "ours"]
+"""Whose doing an outcome was."""
 
 
 class Aliases(TypedDict, total=False):

@@ -18,7 +18,7 @@ from tests.support import REPOSITORY
 HEAVY = ("litellm", "openai", "instructor", "supabase", "httpx", "psycopg", "aiohttp", "pydantic")
 PUBLIC = {
     "AnalysisPipeline", "BillAnalysis", "BudgetExceededError", "ConversationMemory", "CostMetrics",
-    "CostTracker", "InsufficientEvidenceError", "LLMClient", "LLMCommonError", "LLMResponse",
+    "CostTracker", "EnrichmentPipeline", "InsufficientEvidenceError", "LLMClient", "LLMCommonError", "LLMResponse",
     "LLMTask", "ReviewCritique", "Rollout", "SearchResult", "WebSearchClient", "__version__",
     "drain_on_sigterm",
 }  # fmt: skip

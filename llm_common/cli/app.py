@@ -15,6 +15,7 @@ from . import costs as costing
 from . import crawl_app as crawling
 from . import demo as demonstrating
 from . import doctor as doctoring
+from . import enrich_app as enriching
 from . import migrate as migrating
 from . import models as naming
 from . import reconcile as reconciling
@@ -37,6 +38,8 @@ costs_app = typer.Typer(invoke_without_command=True)
 app.add_typer(costs_app, name="costs")
 app.add_typer(crawling.app, name="crawl")
 app.add_typer(rolling.app, name="rollout")
+app.command("enrich")(enriching.enrich)
+app.add_typer(enriching.review_app, name="review")
 
 
 @app.command()

@@ -6,7 +6,7 @@ from .config import CrawlConfig
 from .crawl import CrawlSummary, crawl, resume, stored_pages, summary_of
 from .extract import extract
 from .extractor import Extractor
-from .models import Fault, Fetched, Fetcher, Link, PageContent, Reason, fault_of
+from .models import Fetched, Fetcher, Link, PageContent, Reason, fault_of
 from .pdf import read_pdf
 from .reading import read_page
 from .turns import Crawl, CrawledPage
@@ -19,7 +19,6 @@ __all__ = [
     "CrawlSummary",
     "CrawledPage",
     "Extractor",
-    "Fault",
     "Fetched",
     "Fetcher",
     "Link",

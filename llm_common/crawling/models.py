@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal, Protocol
+from typing import Protocol
 
-from ..types import Frozen
-
-Fault = Literal["none", "input", "site", "ours"]
+from ..types import Fault, Frozen
 
 MOST_REDIRECTS = 10
 

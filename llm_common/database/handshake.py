@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..errors import SchemaError
 from .base import Database
 
-SCHEMA = 4
+SCHEMA = 5
 """The contract that this library was written for; it also works with the one before."""
 
 FUNCTION = "llm_schema"

@@ -16,7 +16,10 @@ from ..types import Frozen
 ColumnType = Literal[
     "text", "number", "integer", "boolean", "date", "email", "phone", "url", "choice"
 ]
-Verdict = Literal["verified", "repaired", "unverified", "missing", "conflict", "outdated"]
+Verdict = Literal[
+    "verified", "repaired", "unverified", "missing", "conflict", "outdated",
+    "accepted", "corrected", "rejected",
+]  # fmt: skip
 
 
 class JobStatus(StrEnum):
@@ -162,9 +165,11 @@ class PipelineConfig(Frozen):
         state_persistence_path: folder of those files.
         max_input_tokens: of one call to a model, for the pages of all its rows.
         refine_rounds: how often weak cells are tried again, with new queries and unseen URLs.
+        max_age_days: searches and pages that are stored are taken if they are not older.
         max_evidence_age_days: evidence with an older date is ``outdated``; None accepts any age.
         budget_usd: strict limit of the job.
-        row_budget_usd: strict limit of each row.
+        row_budget_usd: strict limit of each row; rows are then asked for one by one, since a call
+            for several could be held against none of them.
         model: asks this model instead of the task `extract`'s.
     """
 
@@ -177,6 +182,7 @@ class PipelineConfig(Frozen):
     crawl_config: CrawlConfig = CrawlConfig()
     max_input_tokens: int = Field(default=24_000, ge=1_000)
     refine_rounds: int = Field(default=2, ge=0, le=5)
+    max_age_days: int = Field(default=30, ge=0)
     max_evidence_age_days: int | None = Field(default=730, ge=1)
     budget_usd: Decimal | None = Field(default=None, gt=0)
     row_budget_usd: Decimal | None = Field(default=None, gt=0)
@@ -211,13 +217,13 @@ class Cell(Frozen):
     """One wanted value of one row.
 
     Attributes:
-        value: None where nothing bears a value out.
+        value: None where nothing settles it.
         verdict: of the evidence; ``conflict`` if sources that are as good disagree, ``missing`` if
-            there is none.
+            there is none; ``accepted``, ``corrected`` or ``rejected`` if a person has decided.
         confidence: 0 to 1, from the evidence, not from the model's own word; see `merging`.
         cost_usd: this cell's part of what its row has cost; None if a price is unknown.
         reason: why there is no value, or why it is not verified.
-        conflicts: other values that were found, with what bears them out.
+        conflicts: other values that were found, the likeliest first, with what bears them out.
     """
 
     value: Any = None
@@ -231,8 +237,8 @@ class Cell(Frozen):
 
     @property
     def is_settled(self) -> bool:
-        """Whether its value is borne out: the text of a page says so of this very row."""
-        return self.verdict in {"verified", "repaired"}
+        """Whether its value holds: a page says so of this very row, or a person does."""
+        return self.verdict in {"verified", "repaired", "accepted", "corrected"}
 
 
 class EnrichmentMetadata(Frozen):
@@ -257,7 +263,7 @@ class EnrichedRow(Frozen):
     """A row of the table with what was found for it.
 
     Attributes:
-        enriched_columns: values by column; None where nothing bears one out.
+        enriched_columns: values by column that a page bears out; else None.
         cells: the same with evidence.
         error: why the row failed or was skipped.
     """

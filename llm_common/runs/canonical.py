@@ -18,6 +18,7 @@ from uuid import UUID
 
 from pydantic import BaseModel
 
+from ..database.payload import encode
 from ..errors import InvalidInputError
 
 VERSION = 1
@@ -72,3 +73,22 @@ def digest(value: Any) -> str:
 def encoded(value: Any) -> bytes:
     """Return the canonical JSON in UTF-8; the lone surrogates of scraped text pass."""
     return canonical(value).encode("utf-8", "surrogatepass")
+
+
+def as_stored(value: Any) -> Any:
+    """Return a value as the database gives it back: jsonb knows no exponents and no -0.0.
+
+    NUL is dropped and half a surrogate pair replaced, as on the way there.
+    """
+    return _numbers(json.loads(encode(value)))
+
+
+def _numbers(value: Any) -> Any:
+    if isinstance(value, float):
+        text = repr(value)
+        return int(Decimal(text)) if "e+" in text else value + 0.0
+    if isinstance(value, dict):
+        return {key: _numbers(item) for key, item in value.items()}  # pyright: ignore[reportUnknownVariableType]
+    if isinstance(value, list):
+        return [_numbers(item) for item in value]  # pyright: ignore[reportUnknownVariableType]
+    return value

@@ -15,6 +15,7 @@ from ..database import Database
 from ..errors import DatabaseError, DuplicateStepError, FencedError
 from ..telemetry import event
 from .canonical import digest, encoded, plain
+from .outcomes import Retries
 
 INLINE_BYTES = 64 * 1024
 """Outputs over this size go to the content-addressed table."""
@@ -86,6 +87,7 @@ class Run:
         prompt_hash: str | None = None,
         model: str | None = None,
         max_age: timedelta | None = None,
+        retries: Retries | None = None,
     ) -> Any:
         """Return the stored result of a step or, if there is none, run ``fn(**inputs)``.
 
@@ -98,6 +100,7 @@ class Run:
             key: tells steps of the same name apart within a run.
             version: of the function; a new one runs the step again, as does a new `prompt_hash`.
             max_age: a stored result older than this is not used.
+            retries: by default a failure of the step is one of the run.
 
         Raises:
             DuplicateStepError: this name and key were used before in this execution.
@@ -108,24 +111,16 @@ class Run:
                 f"step {name!r} with key {key!r} twice in one run", run_id=self.id
             )
         self._used.add((name, key))
-        begun = await self._call(
-            "llm_step_begin",
-            {
-                "step": name,
-                "key": key,
-                "input_hash": digest([inputs, prompt_hash]),
-                "version": version,
-                "owner": self._owner,
-                "model": model,
-                "max_age_s": None if max_age is None else max_age.total_seconds(),
-                "fresh": name in self._replay.fresh,
-                "from_run": self._replay.from_run,
-            },
-        )
-        if begun["found"]:
-            return begun["output"]
-        self.executed.append((name, key))
-        return await self._execute(name, key, fn, inputs)
+        intent = {
+            "step": name,
+            "key": key,
+            "input_hash": digest([inputs, prompt_hash]),
+            "version": version,
+            "model": model,
+            "max_age_s": None if max_age is None else max_age.total_seconds(),
+            "fresh": name in self._replay.fresh,
+        }
+        return await self._tried(intent, fn, inputs, retries or Retries())
 
     async def now(self, key: str = "") -> datetime:
         """Return the time, recorded: a resumed run sees the time of its first execution."""
@@ -144,6 +139,25 @@ class Run:
         await self._call("llm_run_finish", {"status": status, **plain(columns)})
         self.is_finished = True
 
+    async def _tried(
+        self, intent: dict[str, Any], fn: StepFunction, inputs: Mapping[str, Any], retries: Retries
+    ) -> Any:
+        """Look a step up or execute it, again after errors that may pass."""
+        name, key, failures = intent["step"], intent["key"], 0
+        while True:
+            begun = await self._begin(intent)
+            if begun["found"]:
+                return begun["output"]
+            self.executed.append((name, key))
+            try:
+                return await self._execute(name, key, fn, inputs)
+            except Exception as error:
+                failures += 1
+                wait_s = retries.wait_s(error, failures)
+                if wait_s is None or isinstance(error, FencedError):
+                    raise
+                await asyncio.sleep(wait_s)
+
     async def _execute(
         self, name: str, key: str, fn: StepFunction, inputs: Mapping[str, Any]
     ) -> Any:
@@ -153,11 +167,20 @@ class Run:
             size = len(encoded(output))
         except BaseException as error:
             failed = {"state": "failed", "error_class": type(error).__name__}
-            await note(self._call("llm_step_finish", {"step": name, "key": key, **failed}))
+            await note(self._finish({"step": name, "key": key, **failed}, 0))
             raise
         large = digest(output) if size > INLINE_BYTES else None
         done = {"step": name, "key": key, "state": "done", "output": output, "output_hash": large}
-        return (await self._call("llm_step_finish", done))["output"]
+        return await self._finish(done, size)
+
+    async def _begin(self, intent: dict[str, Any]) -> Mapping[str, Any]:
+        """Write an intent down; return the stored result, if there is one."""
+        more = {"owner": self._owner, "from_run": self._replay.from_run}
+        return await self._call("llm_step_begin", {**intent, **more})
+
+    async def _finish(self, done: dict[str, Any], size: int) -> Any:  # noqa: ARG002
+        """Write a result down and return it as it is stored; `size` is its bytes."""
+        return (await self._call("llm_step_finish", done)).get("output")
 
     async def _call(self, function: str, payload: Mapping[str, Any]) -> Any:
         answer = await self._db.call(function, {"run_id": self.id, "fence": self._fence, **payload})

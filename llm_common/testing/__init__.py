@@ -9,7 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .corpus import CorpusDocument
+    from .corpus import CorpusDocument, Hit, Query
     from .invoice import Invoice, InvoiceLine, ServerPrice
     from .records import RecordedRequest
     from .script import Answer, Fault
@@ -19,9 +19,11 @@ _HOME = {
     "Answer": "script",
     "CorpusDocument": "corpus",
     "Fault": "script",
+    "Hit": "corpus",
     "Invoice": "invoice",
     "InvoiceLine": "invoice",
     "ProviderServer": "server",
+    "Query": "corpus",
     "RecordedRequest": "records",
     "ServerPrice": "invoice",
 }
@@ -30,9 +32,11 @@ __all__ = [
     "Answer",
     "CorpusDocument",
     "Fault",
+    "Hit",
     "Invoice",
     "InvoiceLine",
     "ProviderServer",
+    "Query",
     "RecordedRequest",
     "ServerPrice",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -43,12 +43,16 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A document that was found, with its best passage, verbatim."""
+    """A document that was found; `snippet` is its best passage, verbatim."""
 
     title: str
     url: str
     snippet: str
     published: str | None
+
+
+Find = Callable[[Query], list[Hit]]
+"""A search engine: what it finds for a query, best first."""
 
 
 def search(corpus: Sequence[CorpusDocument], query: Query) -> list[Hit]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from ..types import Usage
 from . import extractive, openai_format
-from .corpus import CorpusDocument, search
+from .corpus import Find
 from .endpoints import KEYLESS, ChatFormat, Endpoint, SearchFormat
 from .invoice import InvoiceLine, PriceList
 from .question import Generated, Question, ToolUse, count_tokens
@@ -45,9 +45,9 @@ class Reply:
 
 @dataclass(frozen=True, slots=True)
 class Brain:
-    """What answers draw on: the corpus of searches, and the prices."""
+    """What answers draw on: the search, and the prices."""
 
-    corpus: Sequence[CorpusDocument]
+    find: Find
     prices: PriceList
 
 
@@ -187,7 +187,7 @@ def _search(
     request: RecordedRequest, form: SearchFormat, answer: Answer, brain: Brain, *, empty: bool
 ) -> Reply:
     query = _read(form.read, request)
-    hits = [] if empty else search(brain.corpus, query)
+    hits = [] if empty else brain.find(query)
     line = _line(request, form.product, Usage(), brain)
     body = form.write(hits, request.id, line.amount) if answer.json is None else answer.json
     return Reply(chunks=[_encode(body)], charge=line)

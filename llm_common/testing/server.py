@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, cast
 
 from ..errors import InvalidInputError
-from .corpus import CorpusDocument
+from .corpus import CorpusDocument, Find, search
 from .endpoints import BASES, ENDPOINTS, KEYLESS, Endpoint
 from .invoice import Invoice, PriceList, ServerPrice
 from .records import RecordedRequest
@@ -26,12 +26,13 @@ MAX_BODY = 64 * 1024 * 1024
 class ProviderServer:
     """A fake of model providers and search engines, on a free port of 127.0.0.1.
 
-    Requests get scripted answers and faults first; all others are answered by the default model
-    `offline/extractive` and by searches over `corpus`. Use it as ``async with``, or call `start`
-    and `aclose`.
+    Requests get scripted answers and faults first, then those of `respond`; all others are answered
+    by the default model `offline/extractive` and by searches over `corpus`. Use it as ``async
+    with``, or call `start` and `aclose`.
 
     Args:
-        corpus: what searches can find.
+        corpus: what searches can find, or a search engine of the caller's.
+        respond: a model of the caller's; what it leaves at None is answered by the default.
         latency_s: seconds before the first byte of every answer.
         prices: by ``provider/model`` or model, in place of the library's price data.
         invoice_file: takes every invoice line as JSON, before the client sees the answer.
@@ -40,8 +41,9 @@ class ProviderServer:
 
     def __init__(
         self,
-        corpus: Sequence[CorpusDocument] = (),
+        corpus: Sequence[CorpusDocument] | Find = (),
         *,
+        respond: Callable[[RecordedRequest], Item | None] | None = None,
         latency_s: float = 0,
         prices: Mapping[str, ServerPrice] | None = None,
         invoice_file: Path | None = None,
@@ -50,8 +52,10 @@ class ProviderServer:
         self.latency_s = latency_s
         self.requests: list[RecordedRequest] = []
         self.invoice = Invoice(invoice_file)
-        self._brain = Brain(corpus, PriceList(prices or {}))
+        find = corpus if callable(corpus) else partial(search, corpus)
+        self._brain = Brain(find, PriceList(prices or {}))
         self._script = Script()
+        self._respond = respond
         self._port = port
         self._runner: web.AppRunner | None = None
         self._closing = asyncio.Event()
@@ -123,7 +127,10 @@ class ProviderServer:
 
     async def _handle(self, endpoint: Endpoint, http: web.Request) -> web.StreamResponse:
         request = self._record(http, endpoint.provider, await http.read())
-        reply = reply_to(request, endpoint, self._script.take(request), self._brain)
+        item = self._script.take(request)
+        if item is None and self._respond:
+            item = self._respond(request)
+        reply = reply_to(request, endpoint, item, self._brain)
         if reply.charge:
             self.invoice.book(reply.charge)
         await self._wait(self.latency_s if reply.latency_s is None else reply.latency_s)

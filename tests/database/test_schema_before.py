@@ -1,4 +1,4 @@
-"""This library on the schema before it: what was there goes on, and a rollout runs the old arm."""
+"""This library on the schema before it: what was there goes on, and a job says what it needs."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 from llm_common import ConversationMemory, CostTracker, LLMClient, Rollout, WebSearchClient
 from llm_common.database import SCHEMA, connect, schema_of
 from llm_common.database.migrations import down
+from llm_common.errors import SchemaError
+from llm_common.runs import NewJob, create_job
 from llm_common.testing import CorpusDocument, ProviderServer
 from tests.servers import fetch
 
-BEFORE = "20261121001200"
+BEFORE = "20261121001500"
 
 
 @pytest.fixture
@@ -51,6 +53,8 @@ async def test_the_schema_before(
     await memory.save_message("user", "hello")
     async with Rollout("bill-analysis", db) as rollout:
         assert await rollout.run("SB-9", old=_name("old"), new=_name("new")) == "old"
-    assert "rollout.state_unread" in caplog.text
+    assert caplog.text == ""
+    with pytest.raises(SchemaError, match="jobs need 5"):
+        await create_job(db, "batches", NewJob("double"), [])
     await costs.aclose()
     assert fetch(database_url, "SELECT count(*) FROM cost_tracking")[0][0] == 3

@@ -14,7 +14,7 @@ import openai
 import pytest
 
 from llm_common.errors import InvalidInputError
-from llm_common.testing import Answer, Fault, ProviderServer
+from llm_common.testing import Answer, Fault, ProviderServer, RecordedRequest
 from llm_common.types import Usage
 
 MATERIAL = (
@@ -285,3 +285,23 @@ async def test_closing_does_not_wait_for_answers_that_are_held_back(client, serv
         await server.aclose()
         with pytest.raises(openai.APIConnectionError):
             await waiting
+
+
+async def test_a_model_of_the_callers_answers_after_the_script_and_before_the_default():
+    def model(request: RecordedRequest) -> Answer | None:
+        return Answer(text="Forty miles.") if "pipe" in str(request.body) else None
+
+    async with (
+        ProviderServer(respond=model) as server,
+        openai.AsyncOpenAI(
+            api_key="k-1", base_url=server.base_url("openai"), max_retries=0
+        ) as client,
+    ):
+        server.script(Answer(text="Scripted."))
+        said = [(await ask(client)).choices[0].message.content for _ in range(2)]
+        other = await client.chat.completions.create(
+            model="gpt-4o", messages=[{"role": "user", "content": "The river rose."}]
+        )
+    assert said == ["Scripted.", "Forty miles."]
+    assert other.choices[0].message.content == "The river rose."
+    assert server.invoice.lines[1].usage.output_tokens == 3

@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from llm_common.errors import InvalidInputError
-from llm_common.testing import CorpusDocument, Fault, ProviderServer
-from llm_common.testing.corpus import Query, load_corpus, search
+from llm_common.testing import CorpusDocument, Fault, Hit, ProviderServer, Query
+from llm_common.testing.corpus import load_corpus, search
 from tests.testing.conftest import CORPUS
 
 
@@ -165,3 +165,15 @@ def test_a_document_without_an_address_is_named(tmp_path):
     (tmp_path / "b.json").write_text('{"title": "T", "text": "x"}', encoding="utf-8")
     with pytest.raises(InvalidInputError, match=r"b\.json has a document without 'url'"):
         load_corpus(tmp_path)
+
+
+async def test_an_engine_of_the_callers_answers_in_an_engines_format():
+    def find(query: Query) -> list[Hit]:
+        return [Hit(f"On {query.text}", "https://one.example", "Its words.", None)]
+
+    async with ProviderServer(find) as server:
+        reply = await post(server, "serper", "/search", q="rent")
+        server.script(Fault.status(500))
+        assert (await post(server, "serper", "/search", q="rent")).status_code == 500
+    [found] = reply.json()["organic"]
+    assert (found["title"], found["snippet"]) == ("On rent", "Its words.")

@@ -1,0 +1,392 @@
+"""`EnrichmentPipeline`: a table goes in, values with evidence come out, within a budget."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from itertools import islice
+from typing import Any
+
+from ..cost_tracker import CostTracker
+from ..database import Database
+from ..errors import InvalidInputError, JobStateError
+from ..llm_client import LLMClient
+from ..review import Review, put_doubts, reviews
+from ..runs import (
+    CommitHook,
+    JobProgress,
+    JobRecord,
+    NewJob,
+    Pipeline,
+    Retries,
+    UnitRun,
+    control,
+    create_job,
+    find_job,
+    find_jobs,
+    progress,
+    rerun,
+    retry,
+    units_of,
+    work,
+)
+from ..web_search import WebSearchClient
+from .choosing import DefaultCrawlDecisionMaker
+from .components import Components
+from .doubts import decided, doubts_of
+from .enricher import ModelEnricher
+from .estimating import Estimate, estimate
+from .fetching import PageCrawler
+from .intake import Rows, batched, peeked, units_for
+from .interfaces import LLMEnricher, StateStore
+from .models import (
+    EnrichedRow,
+    EnrichmentRequest,
+    EnrichmentResult,
+    JobState,
+    JobStatus,
+    PipelineConfig,
+    RowState,
+    RowStatus,
+)
+from .pool import AskPool
+from .queries import DefaultQueryStringBuilder
+from .reading import (
+    PIPELINE,
+    config_of,
+    enriched_row,
+    job_state,
+    progress_body,
+    request_of,
+    result_of,
+)
+from .row_ids import check_keys, identified
+from .rows import VERSION, Parts, RowRun, step_versions
+from .searching import WebSearchService
+from .state import PostgresStateStore
+from .state_files import FileSystemStateStore
+
+PILOT_ROWS = 5
+
+
+class EnrichmentPipeline:
+    """Enriches tables: each is a durable job, each row a unit of it.
+
+    Args:
+        llm: asks the models; every call is reserved and recorded through `costs`.
+        search: finds pages; its cost goes the same way.
+        costs: budgets and ledger; its project labels the jobs. Its database must be Postgres by
+            URL, or embedded.
+        components: what the host replaces.
+    """
+
+    def __init__(
+        self,
+        llm: LLMClient,
+        search: WebSearchClient,
+        costs: CostTracker,
+        *,
+        components: Components | None = None,
+    ) -> None:
+        self._llm = llm.with_tracker(costs)
+        self._search = search.with_tracker(costs)
+        self._costs = costs
+        self._db: Database = costs.db
+        self._components = components or Components()
+        self._crawler = self._components.crawler or PageCrawler()
+        self._working: dict[str, asyncio.Task[JobProgress]] = {}
+
+    @property
+    def project(self) -> str:
+        """The project that labels this pipeline's jobs."""
+        return self._costs.project
+
+    async def submit(
+        self,
+        rows: Rows,
+        request: EnrichmentRequest,
+        config: PipelineConfig | None = None,
+        *,
+        job_id: str | None = None,
+        idempotency_key: str | None = None,
+    ) -> str:
+        """Store a job with its rows and return its id; nothing is paid before it is started.
+
+        Rows with an empty key, or with the keys of an earlier row, are kept and skipped.
+
+        Args:
+            rows: of the table, each with its key columns; read as they are stored.
+            job_id: by default a new one. The same id, or key, again is the same job.
+
+        Raises:
+            InvalidInputError: a key column is missing, there is no row, or the id or key is that
+                of another request.
+        """
+        config = config or PipelineConfig()
+        first, rows = await asyncio.to_thread(peeked, rows)
+        if first is None:
+            raise InvalidInputError("the table has no rows: there is nothing to enrich")
+        check_keys(list(first), request.keys)
+        options = {
+            "request": request.model_dump(mode="json"),
+            "config": config.model_dump(mode="json"),
+            "columns": list(first),
+        }
+        job = NewJob(PIPELINE, VERSION, options, job_id, idempotency_key, config.budget_usd)
+        units = units_for(identified(batched(rows), request.keys))
+        made, _ = await create_job(self._db, self.project, job, units)
+        if store := self._mirror(config):
+            await store.save_job_state(job_state(made, None))
+        return made.job_id
+
+    async def start(self, job_id: str, *, on_commit: CommitHook | None = None) -> None:
+        """Work on a job in the background; `wait` waits for its end.
+
+        Raises:
+            InvalidInputError: the project has no such job.
+            JobStateError: this pipeline is working on it.
+        """
+        await self._found(job_id)
+        if job_id in self._working:
+            raise JobStateError(f"job {job_id} is running here: it can't be started twice")
+        task = asyncio.create_task(self.run(job_id, on_commit=on_commit))
+        self._working[job_id] = task
+
+        def ended(_: asyncio.Task[JobProgress]) -> None:
+            self._working.pop(job_id, None)
+
+        task.add_done_callback(ended)
+
+    async def wait(self, job_id: str) -> JobProgress:
+        """Wait until this process has done its work on a job; raises what stopped it."""
+        if task := self._working.get(job_id):
+            return await asyncio.shield(task)
+        return await self.progress(job_id)
+
+    async def run(self, job_id: str, *, on_commit: CommitHook | None = None) -> JobProgress:
+        """Work on a job until it is over or paused. Others may work on it at the same time.
+
+        Raises:
+            InvalidInputError: the project has no such job.
+            DatabaseError: the database refused, or was away for minutes.
+        """
+        job = await self._found(job_id)
+        config = config_of(job)
+        pool = AskPool(
+            self._enricher(request_of(job), config),
+            most_rows=1 if config.row_budget_usd is not None else config.batch_size,
+            most_tokens=config.max_input_tokens,
+        )
+        try:
+            return await work(
+                self._db,
+                self.project,
+                job_id,
+                self._pipeline(job, pool),
+                slots=config.batch_size * config.max_parallel_batches,
+                on_commit=on_commit,
+            )
+        finally:
+            await pool.aclose()
+            if store := self._mirror(config):
+                await store.save_job_state(await self._state(job_id))
+
+    async def enrich(
+        self, rows: Rows, request: EnrichmentRequest, config: PipelineConfig | None = None
+    ) -> EnrichmentResult:
+        """Submit, run and return the result, all at once."""
+        job_id = await self.submit(rows, request, config)
+        await self.run(job_id)
+        return await self.result(job_id)
+
+    async def pilot(
+        self,
+        rows: Rows,
+        request: EnrichmentRequest,
+        config: PipelineConfig | None = None,
+        *,
+        count: int = PILOT_ROWS,
+    ) -> EnrichmentResult:
+        """Enrich the first rows, paid; the whole job then finds them done."""
+        return await self.enrich(list(islice(rows, count)), request, config)
+
+    def estimate(
+        self, rows: Rows, request: EnrichmentRequest, config: PipelineConfig | None = None
+    ) -> Estimate:
+        """Return what a job would do and could cost, without paying for anything.
+
+        Raises:
+            InvalidInputError: a key column is missing, or there is no row.
+        """
+        config = config or PipelineConfig()
+        return estimate(rows, request, config, self._enricher(request, config), self._search.engine)
+
+    async def progress(self, job_id: str) -> JobProgress:
+        """Return how far a job is, with its rate, its costs and what is left."""
+        await self._found(job_id)
+        return await progress(self._db, self.project, job_id)
+
+    async def status(self, job_id: str) -> dict[str, Any]:
+        """Return how far a job is, in the words of the plan."""
+        return progress_body(await self.progress(job_id))
+
+    async def jobs(self, status: JobStatus | None = None, limit: int = 50) -> list[JobRecord]:
+        """Return the jobs of the project, the latest first."""
+        return await find_jobs(
+            self._db, self.project, pipeline=PIPELINE, status=status, limit=limit
+        )
+
+    async def job(self, job_id: str) -> JobRecord:
+        """Return a job as it was submitted.
+
+        Raises:
+            InvalidInputError: the project has no such job.
+        """
+        return await self._found(job_id)
+
+    async def rows(self, job_id: str) -> AsyncGenerator[EnrichedRow]:
+        """Yield the rows of a job in the order of the table, whatever became of them so far."""
+        job = await self._found(job_id)
+        decisions: dict[str, list[Review]] = {}
+        async for review in reviews(self._db, self.project, job_id=job_id, state=None):
+            decisions.setdefault(review.run_id, []).append(review)
+        async for unit in units_of(self._db, self.project, job_id):
+            row = enriched_row(unit, job.status)
+            yield decided(row, decisions.get(unit["run_id"], ()))
+
+    async def result(self, job_id: str) -> EnrichmentResult:
+        """Return what a job has come to so far, with all its rows."""
+        far = await self.progress(job_id)
+        job = await self._found(job_id)
+        rows = [row async for row in self.rows(job_id)]
+        return result_of(job, far, rows)
+
+    async def pause(self, job_id: str) -> None:
+        """Let rows under way end, and begin no more.
+
+        Raises:
+            JobStateError: it is neither pending nor running.
+        """
+        await self._told(job_id, "pause")
+
+    async def cancel(self, job_id: str) -> None:
+        """Stop a job; rows that are done keep their values.
+
+        Raises:
+            JobStateError: it is over.
+        """
+        await self._told(job_id, "cancel")
+
+    async def resume(self, job_id: str) -> None:
+        """Go on with a job that was paused, cancelled or failed, in the background.
+
+        A job that is running, but that no process works on any more, is taken up as well.
+
+        Raises:
+            JobStateError: it is running here, or completed.
+        """
+        job = await self._found(job_id)
+        if job_id in self._working:
+            raise JobStateError(f"job {job_id} is running: it can't resume")
+        if job.status == "failed":
+            await retry(self._db, self.project, job_id)
+        elif job.status != "running":
+            await control(self._db, self.project, job_id, "resume")
+        await self.start(job_id)
+
+    async def retry(self, job_id: str, outcomes: Sequence[str] | None = None) -> int:
+        """Queue the rows that failed again; return how many. `run` or `start` works on them."""
+        await self._found(job_id)
+        return await retry(self._db, self.project, job_id, outcomes)
+
+    async def rerun(
+        self,
+        job_id: str,
+        *,
+        row_ids: Sequence[str] | None = None,
+        steps: Sequence[str] = (),
+        only_stale: bool = False,
+    ) -> int:
+        """Queue rows that are over again; return how many. `run` or `start` works on them.
+
+        What is stored and not older than `max_age_days` is taken; the rest is asked for anew.
+
+        Args:
+            steps: of ``queries``, ``search``, ``choose``, ``crawl`` and ``enrich``, those that
+                are executed anew whatever is stored.
+            only_stale: only rows that older versions of the steps or the prompt have made.
+        """
+        await self._found(job_id)
+        versions = step_versions() if only_stale else None
+        return await rerun(
+            self._db, self.project, job_id, units=row_ids, steps=steps, stale_for=versions
+        )
+
+    async def aclose(self) -> None:
+        """Stop working; jobs go on where they are when they are started again."""
+        for task in list(self._working.values()):
+            task.cancel()
+        await asyncio.gather(*self._working.values(), return_exceptions=True)
+        if isinstance(self._crawler, PageCrawler) and self._components.crawler is None:
+            await self._crawler.aclose()
+
+    def _pipeline(self, job: JobRecord, pool: AskPool) -> Pipeline:
+        request, config = request_of(job), config_of(job)
+        parts = Parts(
+            request=request,
+            config=config,
+            builder=self._components.query_builder or DefaultQueryStringBuilder(),
+            search=self._components.search_service
+            or WebSearchService(self._search, count=config.crawl_config.max_results_per_query),
+            chooser=self._components.decision_maker or DefaultCrawlDecisionMaker(),
+            crawler=self._crawler,
+            pool=pool,
+        )
+        store = self._mirror(config)
+
+        async def unit(run: UnitRun, given: Mapping[str, Any]) -> Any:
+            async def note(status: RowStatus, data: Any = None) -> None:
+                if store:
+                    state = RowState(row_id=run.unit_key, status=status, enriched_data=data)
+                    await store.save_row_state(job.job_id, state)
+
+            output = await RowRun(run, given["data"], parts, note).enrich()
+            where = {"project": self.project, "job_id": job.job_id}
+            await put_doubts(self._db, where, run.id, run.unit_key, doubts_of(output))
+            await note(RowStatus.COMPLETED, output["cells"])
+            return output
+
+        retries = Retries(config.max_retries, config.retry_delay_seconds)
+        return Pipeline(PIPELINE, unit, VERSION, retries, step_versions())
+
+    def _enricher(self, request: EnrichmentRequest, config: PipelineConfig) -> LLMEnricher:
+        return self._components.enricher or ModelEnricher(
+            self._llm,
+            keys=request.keys,
+            model=config.model,
+            max_input_tokens=config.max_input_tokens,
+        )
+
+    def _mirror(self, config: PipelineConfig) -> StateStore | None:
+        """Return where state is written besides Postgres."""
+        if self._components.state_store is not None:
+            return self._components.state_store
+        if config.enable_state_persistence and config.state_persistence_path:
+            return FileSystemStateStore(config.state_persistence_path)
+        return None
+
+    async def _state(self, job_id: str) -> JobState:
+        state = await PostgresStateStore(self._db, self.project).load_job_state(job_id)
+        if state is None:  # pragma: no cover - it was there a moment ago
+            raise InvalidInputError(f"project {self.project} has no job {job_id}")
+        return state
+
+    async def _told(self, job_id: str, action: Any) -> None:
+        await self._found(job_id)
+        await control(self._db, self.project, job_id, action)
+
+    async def _found(self, job_id: str) -> JobRecord:
+        job = await find_job(self._db, self.project, job_id)
+        if job.pipeline != PIPELINE:
+            raise InvalidInputError(f"job {job_id} is no enrichment: it is a job of {job.pipeline}")
+        return job

@@ -1,0 +1,39 @@
+"""Late imports of the extra `tables`, and how its readers fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any
+
+from ...errors import InvalidInputError, LLMCommonError, MissingExtraError
+
+
+def require(module: str) -> Any:
+    """Import a module of the extra; untyped, for not all of them have type stubs.
+
+    Raises:
+        MissingExtraError: the package is not installed.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        raise MissingExtraError(module.partition(".")[0], "tables") from error
+
+
+@contextmanager
+def failures(message: Callable[[BaseException], str]) -> Generator[None, None, None]:
+    """Turn whatever a reader says of a file into one sentence of ours.
+
+    Raises:
+        InvalidInputError: with the message.
+    """
+    try:
+        yield
+    except BaseException as error:
+        # Readers in Rust panic at some broken files, and a panic is no `Exception`.
+        is_panic = type(error).__name__ == "PanicException"
+        if isinstance(error, LLMCommonError) or not (isinstance(error, Exception) or is_panic):
+            raise
+        raise InvalidInputError(message(error)) from None
