@@ -15,7 +15,7 @@ from itertools import pairwise
 from . import lexicon as lex
 from .naming import Key, Span, initials_of, is_label
 from .page_text import PageText, Unit, named
-from .wording import words_in
+from .wording import texts_of, words_in
 
 FARTHEST = 25
 """Units above a value in which its owner is looked for, on a page about several."""
@@ -201,7 +201,9 @@ def _by_title(asked: Asked, about: bool) -> Owner | str:
         return f"nothing near it names {asked.key.value}"
     if asked.key.kind == "person":
         below = [asked.named(number) for number in range(len(asked.page.units))]
-        if any(own for own, _ in below[asked.unit + 1 :]):
+        words = set(asked.key.words)
+        spelt = (set(texts_of(unit.text)) for unit in asked.page.units[asked.unit + 1 :])
+        if any(own for own, _ in below[asked.unit + 1 :]) or any(words <= said for said in spelt):
             return f"stands before {asked.key.value} is named"
         if any(others for _, others in below):
             return f"stands on a page that names others, and {asked.key.value} in its title alone"
@@ -273,11 +275,15 @@ def _lone_name(asked: Asked, unit: Unit) -> str | None:
     return None if words_in(match[1])[0].text in asked.key.words else match[1]
 
 
+def _is_wordy(word: str) -> bool:
+    return word.replace("-", "").isalpha()
+
+
 def _unknown(text: str) -> str | None:
     """Return two words side by side that are no labels: names need no capitals."""
     bare = _VALUE_LIKE.sub(";", text)
     for one, other in pairwise(words_in(bare)):
-        is_plain = one.text.isalpha() and other.text.isalpha()
+        is_plain = _is_wordy(one.text) and _is_wordy(other.text)
         is_label = {one.text, other.text} & (lex.LABELS | lex.FUNCTION)
         if is_plain and not is_label and bare[one.end : other.start].isspace():
             return f"{one.text} {other.text}"
@@ -288,7 +294,7 @@ def _is_small_name(unit: Unit) -> bool:
     """Whether a line is two or three words without capitals and without labels."""
     words = words_in(unit.text)
     return 2 <= len(words) <= 3 and all(
-        word.text.isalpha() and not word.capital and word.text not in lex.LABELS | lex.FUNCTION
+        _is_wordy(word.text) and not word.capital and word.text not in lex.LABELS | lex.FUNCTION
         for word in words
     )
 
