@@ -19,7 +19,8 @@ HEAVY = ("litellm", "openai", "instructor", "supabase", "httpx", "psycopg", "aio
 PUBLIC = {
     "AnalysisPipeline", "BillAnalysis", "BudgetExceededError", "ConversationMemory", "CostMetrics",
     "CostTracker", "EnrichmentPipeline", "InsufficientEvidenceError", "LLMClient",
-    "LLMCommonError", "LLMResponse", "LLMTask", "ReviewCritique", "Rollout", "SearchResult", "WebSearchClient", "__version__",
+    "LLMCommonError", "LLMResponse", "LLMTask", "ReviewCritique", "Rollout", "SearchResult",
+    "WebSearchClient", "__version__",
     "drain_on_sigterm",
 }  # fmt: skip
 HOME = {
