@@ -323,8 +323,9 @@ END
 $$;
 
 -- A process shows that it lives, and learns what became of its jobs, and who is at them.
--- payload: {owner, slots, version, project, jobs: [id]}
--- answer: {jobs: [{job_id, status, owners: [{owner, silent_s, units: [run_id] of the caller's own}]}]}
+-- payload: {owner, slots, version, project, jobs: [id], or null for all that run or whose units somebody holds}
+-- answer: {jobs: [{job_id, pipeline, version, status,
+--                  owners: [{owner, silent_s, units: [run_id] of the caller's own}]}]}
 CREATE OR REPLACE FUNCTION llm_worker_beat(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
@@ -337,7 +338,7 @@ BEGIN
     DELETE FROM llm_workers w WHERE w.seen_at < clock_timestamp() - interval '1 day';
     RETURN (
         SELECT jsonb_build_object('jobs', coalesce(jsonb_agg(jsonb_build_object(
-            'job_id', j.id, 'status', j.status,
+            'job_id', j.id, 'pipeline', j.pipeline, 'version', j.version, 'status', j.status,
             'owners', (
                 SELECT coalesce(jsonb_agg(to_jsonb(o)), '[]') FROM (
                     SELECT u.owner, extract(epoch FROM clock_timestamp() - min(w.seen_at))::float8 AS silent_s,
@@ -345,7 +346,10 @@ BEGIN
                     FROM llm_units u LEFT JOIN llm_workers w ON w.owner = u.owner
                     WHERE u.job_id = j.id AND u.owner IS NOT NULL GROUP BY u.owner) AS o))), '[]'))
         FROM pipeline_jobs j
-        WHERE j.project = payload->>'project' AND j.id IN (SELECT jsonb_array_elements_text(payload->'jobs')));
+        WHERE j.project = payload->>'project' AND CASE jsonb_typeof(payload->'jobs')
+            WHEN 'array' THEN j.id IN (SELECT jsonb_array_elements_text(payload->'jobs'))
+            ELSE j.status = 'running' OR EXISTS (
+                SELECT FROM llm_units u WHERE u.job_id = j.id AND u.owner IS NOT NULL) END);
 END
 $$;
 

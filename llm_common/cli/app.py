@@ -21,6 +21,7 @@ from . import reconcile as reconciling
 from . import rollout_app as rolling
 from . import runs as listing
 from . import search as searching
+from . import worker_app as working
 from .common import Where
 from .options import Database, Json, Project, Since, Until, Yes, run
 
@@ -37,6 +38,7 @@ costs_app = typer.Typer(invoke_without_command=True)
 app.add_typer(costs_app, name="costs")
 app.add_typer(crawling.app, name="crawl")
 app.add_typer(rolling.app, name="rollout")
+app.command()(working.worker)
 
 
 @app.command()
