@@ -21,7 +21,7 @@ from ..telemetry import event
 
 GATHER_S = 0.001
 """What the first of a batch waits for others."""
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = 24
 """Small batches: who waits for one waits less, and units drift apart that began together."""
 MOST_BYTES = 4_000_000
 """Of one batch, about: a page of outputs must not hold up everything else."""
