@@ -23,7 +23,8 @@ ALTER TABLE pipeline_runs ADD CONSTRAINT pipeline_runs_status_check CHECK (statu
     'running', 'completed', 'failed', 'insufficient_evidence', 'cancelled', 'paused', 'queued', 'skipped')) NOT VALID;
 ALTER TABLE pipeline_runs VALIDATE CONSTRAINT pipeline_runs_status_check;
 SELECT llm_add_index('idx_pipeline_runs_job_ordinal', 'pipeline_runs (job_id, ordinal)', false);
-SELECT llm_drop_indexes(ARRAY['idx_pipeline_runs_job_id']);
+-- Others begin with the same column.
+SELECT llm_drop_indexes(ARRAY['idx_pipeline_runs_job_id', 'idx_pipeline_steps_run_id']);
 
 -- What a job has cost.
 SELECT llm_add_index('idx_cost_tracking_job_id', 'cost_tracking (job_id) WHERE job_id IS NOT NULL', false);
@@ -49,6 +50,7 @@ CREATE TABLE IF NOT EXISTS llm_units (
     not_before    timestamptz
 ) WITH (fillfactor = 50);
 CREATE INDEX IF NOT EXISTS llm_units_order ON llm_units (job_id, ordinal);
+CREATE INDEX IF NOT EXISTS llm_units_held ON llm_units (job_id) WHERE owner IS NOT NULL;
 
 -- Processes that work on jobs, and when each was last seen.
 CREATE TABLE IF NOT EXISTS llm_workers (
@@ -153,12 +155,18 @@ AS $$
                                  'options', j.options, 'budget_usd', j.budget_usd::text, 'total', j.total)
 $$;
 
+-- A queue that was just filled has no statistics, and one that is nearly empty has wrong ones: claims and writes
+-- go by the indexes, whatever the planner thinks.
 -- payload: {job_id, project, owner, claim_id, limit, again}; `again` repeats a claim whose answer was lost.
 -- answer: {status, units: [{run_id, fence, unit_key, input, fresh, tries}], open, wait_s}: `open` tells whether
 -- anything is still to do, `wait_s` when the next retry is due.
 CREATE OR REPLACE FUNCTION llm_units_claim(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
     job text := payload->>'job_id';
@@ -213,6 +221,10 @@ $$;
 CREATE OR REPLACE FUNCTION llm_units_write(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
     caller text := payload->>'owner';
@@ -323,8 +335,9 @@ END
 $$;
 
 -- A process shows that it lives, and learns what became of its jobs, and who is at them.
--- payload: {owner, slots, version, project, jobs: [id]}
--- answer: {jobs: [{job_id, status, owners: [{owner, silent_s, units: [run_id] of the caller's own}]}]}
+-- payload: {owner, slots, version, project, jobs: [id], or null for all that run or whose units somebody holds}
+-- answer: {jobs: [{job_id, pipeline, version, status,
+--                  owners: [{owner, silent_s, units: [run_id] of the caller's own}]}]}
 CREATE OR REPLACE FUNCTION llm_worker_beat(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
@@ -337,7 +350,7 @@ BEGIN
     DELETE FROM llm_workers w WHERE w.seen_at < clock_timestamp() - interval '1 day';
     RETURN (
         SELECT jsonb_build_object('jobs', coalesce(jsonb_agg(jsonb_build_object(
-            'job_id', j.id, 'status', j.status,
+            'job_id', j.id, 'pipeline', j.pipeline, 'version', j.version, 'status', j.status,
             'owners', (
                 SELECT coalesce(jsonb_agg(to_jsonb(o)), '[]') FROM (
                     SELECT u.owner, extract(epoch FROM clock_timestamp() - min(w.seen_at))::float8 AS silent_s,
@@ -345,7 +358,10 @@ BEGIN
                     FROM llm_units u LEFT JOIN llm_workers w ON w.owner = u.owner
                     WHERE u.job_id = j.id AND u.owner IS NOT NULL GROUP BY u.owner) AS o))), '[]'))
         FROM pipeline_jobs j
-        WHERE j.project = payload->>'project' AND j.id IN (SELECT jsonb_array_elements_text(payload->'jobs')));
+        WHERE j.project = payload->>'project' AND CASE jsonb_typeof(payload->'jobs')
+            WHEN 'array' THEN j.id IN (SELECT jsonb_array_elements_text(payload->'jobs'))
+            ELSE j.status = 'running' OR EXISTS (
+                SELECT FROM llm_units u WHERE u.job_id = j.id AND u.owner IS NOT NULL) END);
 END
 $$;
 

@@ -22,6 +22,7 @@ from . import reconcile as reconciling
 from . import rollout_app as rolling
 from . import runs as listing
 from . import search as searching
+from . import worker_app as working
 from .common import Where
 from .options import Database, Json, Project, Since, Until, Yes, run
 
@@ -40,6 +41,7 @@ app.add_typer(crawling.app, name="crawl")
 app.add_typer(rolling.app, name="rollout")
 app.command("enrich")(enriching.enrich)
 app.add_typer(enriching.review_app, name="review")
+app.command()(working.worker)
 
 
 @app.command()
