@@ -71,7 +71,7 @@ async def test_a_killed_process_is_replaced_at_once_and_nothing_finished_is_done
     done = await work(db, PROJECT, job_id, TwoSteps(traces, "test").pipeline, slots=SLOTS)
     assert done.outcomes == {Outcome.DONE: 120}
     after = executions(traces)
-    assert {step: after[step] for step in done_before} == {step: 1 for step in done_before}
+    assert {step: after[step] for step in done_before} == dict.fromkeys(done_before, 1)
     again = after.total() - len(after)
     assert len(after) == 240
     assert again <= repeats(database_url) <= SLOTS
