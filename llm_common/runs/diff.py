@@ -49,8 +49,8 @@ class Difference:
 
     Attributes:
         step: None for the unit as a whole.
-        kind: ``changed`` is another output or another end, of a unit or of a step of it; ``dearer`` and ``cheaper`` have the
-            same output on the right, for more or for less.
+        kind: ``changed`` is another output or another end, of a unit or of a step of it;
+            ``dearer`` and ``cheaper`` have the same ones on the right, for more or for less.
         left, right: how the outputs begin; None where there is none.
     """
 
