@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from .analysis import AnalysisPipeline, BillAnalysis, ReviewCritique
     from .conversation_memory import ConversationMemory
     from .cost_tracker import CostMetrics, CostTracker, drain_on_sigterm
+    from .enrichment import EnrichmentPipeline
     from .errors import BudgetExceededError, InsufficientEvidenceError, LLMCommonError
     from .llm_client import LLMClient
     from .rollout import Rollout
@@ -28,6 +29,7 @@ _HOME = {
     "ConversationMemory": "conversation_memory",
     "CostMetrics": "cost_tracker",
     "CostTracker": "cost_tracker",
+    "EnrichmentPipeline": "enrichment",
     "InsufficientEvidenceError": "errors",
     "LLMClient": "llm_client",
     "LLMCommonError": "errors",
@@ -47,6 +49,7 @@ __all__ = [
     "ConversationMemory",
     "CostMetrics",
     "CostTracker",
+    "EnrichmentPipeline",
     "InsufficientEvidenceError",
     "LLMClient",
     "LLMCommonError",

@@ -15,6 +15,7 @@ from . import costs as costing
 from . import crawl_app as crawling
 from . import demo as demonstrating
 from . import doctor as doctoring
+from . import enrich_app as enriching
 from . import jobs_app as batching
 from . import migrate as migrating
 from . import models as naming
@@ -40,6 +41,8 @@ app.add_typer(costs_app, name="costs")
 app.add_typer(crawling.app, name="crawl")
 app.add_typer(rolling.app, name="rollout")
 app.add_typer(running.app, name="runs")
+app.command("enrich")(enriching.enrich)
+app.add_typer(enriching.review_app, name="review")
 app.add_typer(batching.app, name="jobs")
 app.command()(working.worker)
 

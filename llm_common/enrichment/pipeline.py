@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from itertools import islice
+from logging import ERROR
 from typing import Any
 
 from ..cost_tracker import CostTracker
 from ..database import Database
 from ..errors import InvalidInputError, JobStateError
 from ..llm_client import LLMClient
+from ..review import put_doubts
 from ..runs import (
     CommitHook,
     JobProgress,
@@ -26,12 +28,13 @@ from ..runs import (
     progress,
     rerun,
     retry,
-    units_of,
     work,
 )
+from ..telemetry import event
 from ..web_search import WebSearchClient
 from .choosing import DefaultCrawlDecisionMaker
 from .components import Components
+from .doubts import doubts_of
 from .enricher import ModelEnricher
 from .estimating import Estimate, estimate
 from .fetching import PageCrawler
@@ -52,16 +55,18 @@ from .queries import DefaultQueryStringBuilder
 from .reading import (
     PIPELINE,
     config_of,
-    enriched_row,
     job_state,
+    options_of,
     progress_body,
     request_of,
+    result_of,
 )
 from .row_ids import check_keys, identified
+from .row_pages import rows_of
 from .rows import VERSION, Parts, RowRun, step_versions
 from .searching import WebSearchService
 from .state import PostgresStateStore
-from .state_files import FileSystemStateStore
+from .state_files import mirror_of
 
 PILOT_ROWS = 5
 
@@ -98,6 +103,11 @@ class EnrichmentPipeline:
         """The project that labels this pipeline's jobs."""
         return self._costs.project
 
+    @property
+    def db(self) -> Database:
+        """Where its jobs and reviews are."""
+        return self._db
+
     async def submit(
         self,
         rows: Rows,
@@ -106,6 +116,7 @@ class EnrichmentPipeline:
         *,
         job_id: str | None = None,
         idempotency_key: str | None = None,
+        rows_digest: str | None = None,
     ) -> str:
         """Store a job with its rows and return its id; nothing is paid before it is started.
 
@@ -114,21 +125,18 @@ class EnrichmentPipeline:
         Args:
             rows: of the table, each with its key columns; read as they are stored.
             job_id: by default a new one. The same id, or key, again is the same job.
+            rows_digest: of the rows; the same key with another digest is another request.
 
         Raises:
-            InvalidInputError: a key column is missing, there is no row, or the id or key is that
-                of another request.
+            InvalidInputError: a key column is missing, or there is no row.
+            JobConflictError: the id or key is that of another request.
         """
         config = config or PipelineConfig()
         first, rows = await asyncio.to_thread(peeked, rows)
         if first is None:
             raise InvalidInputError("the table has no rows: there is nothing to enrich")
         check_keys(list(first), request.keys)
-        options = {
-            "request": request.model_dump(mode="json"),
-            "config": config.model_dump(mode="json"),
-            "columns": list(first),
-        }
+        options = options_of(request, config, list(first), rows_digest)
         job = NewJob(PIPELINE, VERSION, options, job_id, idempotency_key, config.budget_usd)
         units = units_for(identified(batched(rows), request.keys))
         made, _ = await create_job(self._db, self.project, job, units)
@@ -151,6 +159,8 @@ class EnrichmentPipeline:
 
         def ended(_: asyncio.Task[JobProgress]) -> None:
             self._working.pop(job_id, None)
+            if not task.cancelled() and (error := task.exception()):
+                event("enrichment.stopped", level=ERROR, job_id=job_id, error=type(error).__name__)
 
         task.add_done_callback(ended)
 
@@ -241,33 +251,25 @@ class EnrichmentPipeline:
         """
         return await self._found(job_id)
 
-    async def rows(self, job_id: str) -> AsyncGenerator[EnrichedRow]:
-        """Yield the rows of a job in the order of the table, whatever became of them so far."""
+    async def rows(
+        self, job_id: str, *, after: int = 0, limit: int | None = None
+    ) -> AsyncGenerator[EnrichedRow]:
+        """Yield the rows of a job in the order of the table, whatever became of them so far.
+
+        Args:
+            after: so many rows of the table are left out.
+            limit: at most so many.
+        """
         job = await self._found(job_id)
-        async for unit in units_of(self._db, self.project, job_id):
-            yield enriched_row(unit, job.status)
+        async for row in rows_of(self._db, self.project, job, after=after, limit=limit):
+            yield row
 
     async def result(self, job_id: str) -> EnrichmentResult:
         """Return what a job has come to so far, with all its rows."""
         far = await self.progress(job_id)
         job = await self._found(job_id)
         rows = [row async for row in self.rows(job_id)]
-        end = job.completed_at or far.now
-        return EnrichmentResult(
-            job_id=job_id,
-            status=JobStatus(job.status),
-            enriched_rows=tuple(rows),
-            total_rows=far.total,
-            successful_rows=far.counts.get("completed", 0),
-            failed_rows=far.counts.get("failed", 0),
-            skipped_rows=far.counts.get("skipped", 0),
-            started_at=job.started_at,
-            completed_at=job.completed_at,
-            total_duration_seconds=(end - job.started_at).total_seconds()
-            if job.started_at
-            else 0.0,
-            config=config_of(job),
-        )
+        return result_of(job, far, rows)
 
     async def pause(self, job_id: str) -> None:
         """Let rows under way end, and begin no more.
@@ -286,7 +288,7 @@ class EnrichmentPipeline:
         await self._told(job_id, "cancel")
 
     async def resume(self, job_id: str) -> None:
-        """Go on with a job that was paused, cancelled or failed, in the background.
+        """Begin a job, or go on with one that was paused, cancelled or failed, in the background.
 
         A job that is running, but that no process works on any more, is taken up as well.
 
@@ -298,7 +300,7 @@ class EnrichmentPipeline:
             raise JobStateError(f"job {job_id} is running: it can't resume")
         if job.status == "failed":
             await retry(self._db, self.project, job_id)
-        elif job.status != "running":
+        elif job.status not in {"pending", "running"}:
             await control(self._db, self.project, job_id, "resume")
         await self.start(job_id)
 
@@ -359,6 +361,8 @@ class EnrichmentPipeline:
                     await store.save_row_state(job.job_id, state)
 
             output = await RowRun(run, given["data"], parts, note).enrich()
+            where = {"project": self.project, "job_id": job.job_id}
+            await put_doubts(self._db, where, run.id, run.unit_key, doubts_of(output))
             await note(RowStatus.COMPLETED, output["cells"])
             return output
 
@@ -374,12 +378,7 @@ class EnrichmentPipeline:
         )
 
     def _mirror(self, config: PipelineConfig) -> StateStore | None:
-        """Return where state is written besides Postgres."""
-        if self._components.state_store is not None:
-            return self._components.state_store
-        if config.enable_state_persistence and config.state_persistence_path:
-            return FileSystemStateStore(config.state_persistence_path)
-        return None
+        return self._components.state_store or mirror_of(config)
 
     async def _state(self, job_id: str) -> JobState:
         state = await PostgresStateStore(self._db, self.project).load_job_state(job_id)

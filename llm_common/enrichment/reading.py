@@ -14,6 +14,7 @@ from .models import (
     EnrichedRow,
     EnrichmentMetadata,
     EnrichmentRequest,
+    EnrichmentResult,
     JobState,
     JobStatus,
     PipelineConfig,
@@ -38,6 +39,26 @@ _AT = {
 }
 
 Unit = Mapping[str, Any]
+
+
+def options_of(
+    request: EnrichmentRequest,
+    config: PipelineConfig,
+    columns: Sequence[str],
+    rows_digest: str | None,
+) -> dict[str, Any]:
+    """Return what is stored of a job; from it, two requests are told apart."""
+    options: dict[str, Any] = {
+        "request": request.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
+        "columns": list(columns),
+    }
+    return options if rows_digest is None else {**options, "rows_digest": rows_digest}
+
+
+def columns_of(job: JobRecord) -> list[str]:
+    """Return the columns of the table that a job was submitted with, in their order."""
+    return list(job.options["columns"])
 
 
 def request_of(job: JobRecord) -> EnrichmentRequest:
@@ -128,6 +149,26 @@ def job_state(
         created_at=job.created_at,
         started_at=job.started_at,
         completed_at=job.completed_at,
+    )
+
+
+def result_of(
+    job: JobRecord, progress: JobProgress, rows: Iterable[EnrichedRow]
+) -> EnrichmentResult:
+    """Return what a job has come to so far."""
+    end = job.completed_at or progress.now
+    return EnrichmentResult(
+        job_id=job.job_id,
+        status=JobStatus(job.status),
+        enriched_rows=tuple(rows),
+        total_rows=progress.total,
+        successful_rows=progress.counts.get("completed", 0),
+        failed_rows=progress.counts.get("failed", 0),
+        skipped_rows=progress.counts.get("skipped", 0),
+        started_at=job.started_at,
+        completed_at=job.completed_at,
+        total_duration_seconds=(end - job.started_at).total_seconds() if job.started_at else 0.0,
+        config=config_of(job),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,6 +34,8 @@ from .verifying import judge
 VERSION = 1
 """Of the steps here: a change of what they store or take is a new one."""
 STEPS = ("queries", "search", "choose", "crawl", "enrich")
+
+_JOINED = re.compile(r"\s+(?:…|\.\.\.)\s+")
 
 Note = Callable[[RowStatus], Awaitable[None]]
 
@@ -306,11 +309,11 @@ class RowRun:
             reason = self._state.stopped
         cost = self._state.costs.get(name, Decimal(0))
         changes: dict[str, Any] = {"cost_usd": cost, "reason": reason}
-        # A guess is not a value: it stays among what was found.
-        if cell.value is not None and cell.verdict == "unverified":
-            guess = Evidence(value=cell.value, quote=cell.quote, url=cell.url, reason=cell.reason)
+        # What nothing settles is not a value: it stays among what was found.
+        if cell.value is not None and not cell.is_settled:
+            about = cell.model_dump(include={"value", "quote", "url", "verdict", "reason"})
             changes |= {"value": None, "quote": None, "url": None}
-            changes["conflicts"] = (guess, *cell.conflicts)
+            changes["conflicts"] = (Evidence(**about), *cell.conflicts)
         return cell.model_copy(update=changes)
 
 
@@ -341,7 +344,11 @@ async def _what_came(
 
 def snippet(result: Dict) -> dict[str, Any]:
     """Return a search result as a page that says only what its snippet does."""
-    text = f"{result.get('title') or ''}\n\n{result.get('snippet') or ''}".strip()
+    # What an engine has joined stands apart on the page: no quote may span it. And its last word
+    # may be half of one, such as an address without its end.
+    whole, _, last = (result.get("snippet") or "").rstrip().rpartition(" ")
+    said = f"{whole} {last}" if last.endswith((".", "!", "?")) else whole
+    text = "\n\n".join([result.get("title") or "", "\n".join(_JOINED.split(said))]).strip()
     return {
         "url": result["url"],
         "title": result.get("title") or "",

@@ -39,7 +39,8 @@ Key = tuple[str, str]
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return make_world()
+    """Half of the people: enough for every kind of page and for rates."""
+    return make_world(count=240)
 
 
 @pytest.fixture(scope="module")
@@ -70,11 +71,12 @@ def named(world: World) -> dict[Key, list[Page]]:
 # Pages
 
 
-def test_a_world_is_made_of_its_seed_alone(world):
-    again, other = make_world(), make_world(seed=2)
-    assert again.pages == world.pages
-    assert again.missing == world.missing
-    assert other.missing != world.missing
+def test_a_world_is_made_of_its_seed_alone():
+    one, again, other = make_world(), make_world(), make_world(seed=2)
+    assert len(one.people) > 400
+    assert again.pages == one.pages
+    assert again.missing == one.missing
+    assert other.missing != one.missing
 
 
 def test_a_cell_has_a_value_where_a_page_that_may_be_read_says_it(world):
@@ -545,26 +547,27 @@ def key_of(row: Asked) -> Key:
 def believed(row: Asked, said: Said | None) -> Cell:
     if said is None or said.value is None:
         return Cell(reason=said.reason if said else "no answer")
-    text = next((page.text for page in row.pages if page.number == said.page), "")
-    status = verify(said.quote or "", text).status
-    return Cell(value=said.value, verdict=status, reason=None if status == "verified" else "quote")
+    page = next((page for page in row.pages if page.number == said.page), None)
+    status = verify(said.quote or "", page.text if page else "").status
+    reason = None if status == "verified" else "no page has the quote"
+    return Cell(value=said.value, verdict=status, url=page and page.url, reason=reason)
 
 
 async def test_a_pipeline_that_believes_every_quote_is_caught():
-    async with serve(make_world(count=200), slow_s=0) as served:
+    often = replace(Rates(), namesake=0.3, outdated=0.3, invented=0.1)
+    async with serve(make_world(count=200), Model(rates=often), slow_s=0) as served:
         rows = await simple_pipeline(served, served.world.rows())
         made = score(served.world, rows, served.model)
-    assert made.right_share > 0.6
-    assert made.empty_share > 0.8
-    caught = {mistake.kind for mistake in served.model.mistakes for wrong in made.wrong
-              if (mistake.row, mistake.column) == (wrong.row, wrong.column)}  # fmt: skip
+    assert made.right_share > 0.5
+    assert made.empty_share > 0.7
+    caught = {kind for wrong in made.wrong for kind in wrong.mistakes}
     assert {"namesake", "outdated", "invented"} <= caught, made.report()
     assert served.closed_and_asked == []
 
 
-async def test_without_mistakes_even_that_pipeline_marks_nothing_wrong():
+async def test_without_mistakes_that_pipeline_only_falls_for_old_pages():
     async with serve(make_world(count=100), Model(rates=NEVER), slow_s=0) as served:
         rows = await simple_pipeline(served, served.world.rows())
         made = score(served.world, rows, served.model)
     assert made.right_share > 0.7
-    assert [wrong for wrong in made.wrong if wrong.true is not None] == []
+    assert {served.world.pages[wrong.cell.url].kind for wrong in made.wrong} <= {"outdated"}

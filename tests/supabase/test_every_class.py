@@ -24,6 +24,7 @@ from llm_common import (
     ConversationMemory,
     CostMetrics,
     CostTracker,
+    EnrichmentPipeline,
     InsufficientEvidenceError,
     LLMClient,
     LLMCommonError,
@@ -36,7 +37,8 @@ from llm_common import (
     admin,
 )
 from llm_common.database import connect
-from llm_common.errors import BadRequestError
+from llm_common.enrichment import EnrichmentRequest, PipelineConfig
+from llm_common.errors import BadRequestError, JobStateError
 from llm_common.limits import Gate, Shared
 from llm_common.limits.meter import Meter
 from llm_common.prompts import Prompt
@@ -293,6 +295,24 @@ async def test_a_rollout_is_decided_recorded_and_taken_back(
     assert standing.state.latched
     decisions = (await commands.log(db, project, flag)).decisions
     assert [decision.action for decision in decisions][:2] == ["roll_back", "set"]
+
+
+async def test_a_table_is_enriched(fake: ProviderServer, supabase: Any, costs: CostTracker) -> None:
+    """One unit at a time a job goes over PostgREST too; many want a Postgres URL."""
+    pipeline = EnrichmentPipeline(
+        LLMClient("openai", cost_tracker=costs), WebSearchClient(cost_tracker=costs), costs
+    )
+    request = EnrichmentRequest(keys=("bill",), columns_to_enrich=("cost:number",))  # type: ignore[arg-type]
+    config = PipelineConfig(model="gpt-4o-mini", refine_rounds=0, max_parallel_batches=1)
+    rows = [{"bill": "no such bill"}, {"bill": ""}]
+    result = await pipeline.enrich(rows, request, config)
+    assert [row.status.value for row in result.enriched_rows] == ["completed", "skipped"]
+    assert result.enriched_rows[0].cells["cost"].reason
+    assert (await pipeline.status(result.job_id))["progress"]["completed"] == 1
+    with pytest.raises(JobStateError):
+        await pipeline.cancel(result.job_id)
+    assert (await pipeline.progress(result.job_id)).cost_usd == fake.invoice.total_usd
+    await pipeline.aclose()
 
 
 def test_every_public_class_is_used_here() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 from typing import Any
 
@@ -18,12 +18,17 @@ from .world import World
 
 @dataclass(frozen=True)
 class Wrong:
-    """A cell whose value is marked as borne out and is not the true one."""
+    """A cell whose value is marked as borne out and is not the true one.
+
+    Attributes:
+        mistakes: what the model is known to have done to this cell; empty if it misread a page.
+    """
 
     row: tuple[str, str]
     column: str
     cell: Cell
     true: str | None
+    mistakes: tuple[str, ...] = ()
 
 
 @dataclass
@@ -98,7 +103,14 @@ def score(
         made.cost_usd = None if cost is None or made.cost_usd is None else made.cost_usd + cost
         for column in columns or row.cells:
             _count(made, world, row, column)
+    if model:
+        made.wrong = [replace(one, mistakes=_mistakes(model, one)) for one in made.wrong]
     return made
+
+
+def _mistakes(model: Model, wrong: Wrong) -> tuple[str, ...]:
+    where = wrong.row, wrong.column
+    return tuple(m.kind for m in model.mistakes if (m.row, m.column) == where)
 
 
 def _count(made: Score, world: World, row: EnrichedRow, column: str) -> None:
