@@ -420,6 +420,8 @@ BEGIN
                            AND NOT EXISTS (SELECT FROM pipeline_runs r WHERE r.job_id = j.id AND r.status = 'completed')
                      THEN 'failed' ELSE 'completed' END
         WHERE j.id = job.id RETURNING * INTO job;
+        -- Nobody waits for these any more.
+        DELETE FROM llm_hosts h WHERE h.next_at < clock_timestamp() - interval '1 hour';
     END IF;
     RETURN jsonb_build_object('status', job.status);
 END
