@@ -420,6 +420,8 @@ BEGIN
                            AND NOT EXISTS (SELECT FROM pipeline_runs r WHERE r.job_id = j.id AND r.status = 'completed')
                      THEN 'failed' ELSE 'completed' END
         WHERE j.id = job.id RETURNING * INTO job;
+        -- Nobody waits for these any more.
+        DELETE FROM llm_hosts h WHERE h.next_at < clock_timestamp() - interval '1 hour';
     END IF;
     RETURN jsonb_build_object('status', job.status);
 END
@@ -649,6 +651,44 @@ BEGIN
 END
 $$;
 
+-- What two runs, or the runs of two jobs, are compared by: a page of one side's units.
+-- payload: {project, job_id, after, limit}, or {project, run_id}
+-- answer: {units: [{run_id, unit_key, ordinal, status, outcome, output, seen, cost_usd, unpriced, tokens,
+--          steps: [{step, key, state, version, model, output, seen}], costs: {step: {cost_usd, unpriced, tokens}}}]}:
+-- `output` is a hash, `seen` how it begins.
+CREATE OR REPLACE FUNCTION llm_runs_side(payload jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path FROM CURRENT
+SET plan_cache_mode = 'force_custom_plan'
+AS $$
+BEGIN
+    RETURN (SELECT jsonb_build_object('units', coalesce(jsonb_agg(jsonb_build_object(
+        'run_id', r.id, 'unit_key', r.unit_key, 'ordinal', r.ordinal, 'status', r.status, 'outcome', r.outcome,
+        'output', md5(coalesce(r.output, r.analysis_json)::text),
+        'seen', left(coalesce(r.output, r.analysis_json)::text, 200),
+        'steps', (SELECT coalesce(jsonb_agg(jsonb_build_object('step', s.step, 'key', s.key, 'state', s.state,
+                    'version', s.version, 'model', s.model, 'output', md5(o.output::text),
+                    'seen', left(o.output::text, 200)) ORDER BY s.started_at, s.step, s.key), '[]')
+                  FROM pipeline_steps s, LATERAL (SELECT llm_step_output(s) AS output OFFSET 0) o
+                  WHERE s.run_id = r.id),
+        'costs', (SELECT coalesce(jsonb_object_agg(coalesce(c.step, ''), jsonb_build_object(
+                    'cost_usd', trim_scale(c.cost_usd)::text, 'unpriced', c.unpriced, 'tokens', c.tokens)), '{}')
+                  FROM (SELECT c.step, coalesce(sum(c.cost_usd), 0) AS cost_usd, coalesce(sum(c.tokens_used), 0) AS tokens,
+                               count(*) FILTER (WHERE c.cost_usd IS NULL) AS unpriced
+                        FROM cost_tracking c WHERE c.run_id = r.id GROUP BY c.step) AS c))
+        ORDER BY r.ordinal), '[]'))
+    FROM (
+        (SELECT * FROM pipeline_runs p
+         WHERE p.project = payload->>'project' AND p.job_id = payload->>'job_id'
+           AND p.ordinal > (payload->>'after')::bigint
+         ORDER BY p.ordinal LIMIT (payload->>'limit')::int)
+        UNION ALL
+        SELECT * FROM pipeline_runs p
+        WHERE p.project = payload->>'project' AND p.id = (payload->>'run_id')::uuid
+    ) AS r);
+END
+$$;
+
 -- One visit of a host at a time over all processes, with a pause between two.
 -- payload: {host, pause_s}
 -- answer: {wait_s}: when the caller's turn is
@@ -675,6 +715,6 @@ $$;
 SELECT llm_lock_down(
     ARRAY['llm_units', 'llm_workers', 'llm_hosts'],
     ARRAY['llm_job_open', 'llm_units_add', 'llm_job_seal', 'llm_job_begin', 'llm_units_claim', 'llm_units_write', 'llm_worker_beat', 'llm_units_reap', 'llm_job_settle', 'llm_units_back', 'llm_job_control',
-          'llm_units_requeue', 'llm_job_delete', 'llm_jobs', 'llm_job_progress', 'llm_job_units', 'llm_host_turn']);
+          'llm_units_requeue', 'llm_job_delete', 'llm_jobs', 'llm_job_progress', 'llm_job_units', 'llm_runs_side', 'llm_host_turn']);
 
 NOTIFY pgrst, 'reload schema';
