@@ -18,6 +18,7 @@ _FAX = re.compile(
 )
 _COMMON = re.compile(
     r"\b(?:main (?:line|number|phone|desk)|switchboard|general (?:line|number|information)"
+    r"|questions\b|(?:call|contact|reach) us|help desk|customer service|for more information"
     r"|hotline|reception|front desk|media line|press (?:line|office|contact))\b",
     re.IGNORECASE,
 )

@@ -8,12 +8,12 @@ FUNCTION = word_set(
     "a about after all also although among an and any are as at be because been before "
     "below but by call can click contact did do does during each either every fax find "
     "follow for from full get had has have he her here hers him his how i if in into is "
-    "it its just last learn like mail may meet meets met more most must my near no "
-    "nor not now of off on once only or our out over per please read reach said says see "
-    "she should since so some speak such than thank that the their them then there these "
-    "they this those through to today together tomorrow toward under until up us use via "
-    "view visit was we welcome were what when where which while who whom whose why will "
-    "with within without write yes yesterday yet you your"
+    "it its just last learn like mail may meet meets met more most must my near no nor "
+    "not now of off on once only or our out over per please read reach said says see she "
+    "should since so some speak such than thank that the their them then there these they "
+    "this those through to today together tomorrow toward under until up us use via view "
+    "visit was we welcome were what when where which while who whom whose why will with "
+    "within without write yes yesterday yet you your"
 )
 """Never a part of a name, however they are written."""
 
@@ -87,9 +87,9 @@ LABELS = (
 """What headings, fields and menus are made of; a name is what is left without them."""
 
 NAMES_TOO = word_set(
-    "april august june may will bill dean judge major page ward green black west north "
-    "day law key small court post young an do so he her van case guy banks church hall "
-    "lane rose wood fields price best love"
+    "street lake park bridge place way click press april august june may will bill dean "
+    "judge major page ward green black west north day law key small court post young an "
+    "do so he her van case guy banks church hall lane rose wood fields price best love"
 )
 """Labels and other plain words that people are called by as well."""
 

@@ -217,13 +217,13 @@ class Cell(Frozen):
     """One wanted value of one row.
 
     Attributes:
-        value: None where nothing bears a value out.
+        value: None where nothing settles it.
         verdict: of the evidence; ``conflict`` if sources that are as good disagree, ``missing`` if
             there is none; ``accepted``, ``corrected`` or ``rejected`` if a person has decided.
         confidence: 0 to 1, from the evidence, not from the model's own word; see `merging`.
         cost_usd: this cell's part of what its row has cost; None if a price is unknown.
         reason: why there is no value, or why it is not verified.
-        conflicts: other values that were found, with what bears them out.
+        conflicts: other values that were found, the likeliest first, with what bears them out.
     """
 
     value: Any = None

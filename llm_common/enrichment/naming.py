@@ -1,4 +1,4 @@
-"""Does a text name what a row is about, and whom else does it name.
+"""Does a text name what a row is about.
 
 A false "no" costs a cell, a false "yes" gives a row the telephone number of its namesake; where a
 name could be another's, the answer is no.
@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from . import lexicon as lex
-from .states import GIVEN_NAMES, NAMES, only_state, state_of, states_in
+from .states import only_state, state_of, states_in
 from .wording import Word, texts_of, words_in
 
 Kind = Literal["person", "thing", "state", "number"]
@@ -21,18 +21,9 @@ Kind = Literal["person", "thing", "state", "number"]
 _NICKNAME = re.compile(r"[\"“”'‘’(]([^\"“”()]{1,20})[\"“”'’)]")
 _MARKS = tuple("\"“”'‘’()")
 _THING_GAP = re.compile(r"\s*[&,./'’-]?\s*")
-_COMMA = re.compile(r"\s*,\s*")
-_QUOTED = re.compile(r"\.?\s*[\"“”'‘’()]*\s*")
+COMMA = re.compile(r"\s*,\s*")
+QUOTED = re.compile(r"\.?\s*[\"“”'‘’()]*\s*")
 _SPLIT_WORD = re.compile(r"[_\W]+|(?<=[a-z])(?=[A-Z])")
-_ADDRESS = re.compile(
-    r"\bP\.?\s?O\.?\s*(?:Box|Drawer)\s*\w+"
-    r"|(?<![\d(+-])\d{1,6}(?:-\d+)?(?: [NSEW]\.?)?(?: (?:[A-Z][\w.'’-]*|\d+(?:st|nd|rd|th))){1,4}? "
-    r"(?:St|Street|Ave|Avenue|Blvd|Boulevard|Rd|Road|Dr|Drive|Ln|Lane|Hwy|Highway|Pkwy|Parkway|Way"
-    r"|Plaza|Square|Sq|Ct|Court|Circle|Cir|Pl|Place|Terrace|Mall|Broadway)\b\.?"
-    r"|(?:[A-Z][\w.'’-]* ){0,2}[A-Z][\w.'’-]*, [A-Z]{2}\.?,? \d{5}(?:-\d{4})?"
-)
-"""Boxes, streets and towns, which are called like people."""
-_MOST_WORDS = 6
 
 Span = tuple[int, int]
 
@@ -88,25 +79,13 @@ def places_of(key: Key, text: str) -> list[Span]:
     if key.kind == "state":
         return [(start, end) for code, start, end in states_in(text) if code == key.state]
     if key.kind == "number":
-        return list(_numbered(key, text))
+        return list(numbered(key, text))
     words = words_in(text)
     return [
         (words[first].start, words[last].end)
         for first, last in _candidates(key, words, text)
         if _stands_alone(key, words, first, last, text)
     ]
-
-
-def others_in(key: Key, text: str) -> list[Span]:
-    """Return where a text names something else of the same kind."""
-    if key.kind == "state":
-        return [(start, end) for code, start, end in states_in(text) if code != key.state]
-    own = places_of(key, text)
-    text = _ADDRESS.sub(lambda match: ";" * len(match[0]), text)
-    if key.kind == "number":
-        return [span for span in _numbered(Key("number", "", key.labels), text) if span not in own]
-    spans = (_other(key, run, text) for run in _runs(text))
-    return [s for s in spans if s and not any(s[0] < end and start < s[1] for start, end in own)]
 
 
 def initials_of(key: Key, text: str) -> frozenset[str]:
@@ -159,7 +138,7 @@ def _person(value: str, labels: frozenset[str]) -> Key:
     words = texts_of(bare)
     suffix = next((word for word in words[1:] if word in lex.SUFFIXES), "")
     core = [word for word in words if word not in lex.SUFFIXES]
-    while len(core) > 2 and core[0] in lex.TITLES:
+    while len(core) > 2 and core[0] in lex.TITLES - lex.NAMES_TOO:
         del core[0]
     while len(core) > 2 and core[-1] in lex.DEGREES:
         del core[-1]
@@ -232,9 +211,7 @@ def _is_gap(text: str, before: Word, word: Word, key: Key) -> bool:
         return False
     if key.kind == "thing":
         return bool(_THING_GAP.fullmatch(gap))
-    return gap.isspace() or bool(
-        _QUOTED.fullmatch(gap) and (gap[0] != "." or len(before.text) == 1)
-    )
+    return gap.isspace() or bool(QUOTED.fullmatch(gap) and (gap[0] != "." or len(before.text) == 1))
 
 
 def _inverted(form: Sequence[str], words: Sequence[Word], first: int, text: str) -> int | None:
@@ -247,7 +224,7 @@ def _inverted(form: Sequence[str], words: Sequence[Word], first: int, text: str)
         if [w.text for w in words[first : last + 1]] != [*family, *given]:
             continue
         border = first + len(family) - 1
-        if _COMMA.fullmatch(text[words[border].end : words[border + 1].start]):
+        if COMMA.fullmatch(text[words[border].end : words[border + 1].start]):
             more = last + 1
             is_initial = more < len(words) and len(words[more].text) == 1 and words[more].capital
             return more if is_initial and _adjacent(words, last, text) else last
@@ -292,7 +269,7 @@ def _extends(words: Sequence[Word], gap_at: int, neighbour: int, text: str) -> b
     return not (word.text in lex.FUNCTION or is_state)
 
 
-def _numbered(key: Key, text: str) -> Iterator[Span]:
+def numbered(key: Key, text: str) -> Iterator[Span]:
     """Yield numbers that a word of the key's column stands beside: ``District 24``, ``24th``."""
     names = {label[:4] for label in key.labels if len(label) >= 4}
     words = words_in(text)
@@ -303,88 +280,3 @@ def _numbered(key: Key, text: str) -> Iterator[Span]:
         beside = [words[n].text[:4] for n in (at - 2, at - 1, at + 1) if 0 <= n < len(words)]
         if names & set(beside) or text.strip() == text[word.start : word.end]:
             yield word.start, word.end
-
-
-def _runs(text: str) -> Iterator[tuple[Word, ...]]:
-    """Yield runs of capitals that may be names, with titles and labels."""
-    words = words_in(text)
-    at = 0
-    while at < len(words):
-        end = at + 1
-        if words[at].capital:
-            while end < len(words) and _goes_on(words, end, text):
-                end += 1
-            yield words[at:end]
-        at = end
-
-
-def _goes_on(words: Sequence[Word], at: int, text: str) -> bool:
-    gap = text[words[at - 1].end : words[at].start]
-    initial = len(words[at - 1].text) <= 2 or words[at - 1].text in lex.TITLES
-    quoted = bool(_QUOTED.fullmatch(gap)) and gap.strip(". \t") != ""
-    joined = gap.isspace() or (gap.strip() == "." and initial) or (quoted and "\n" not in gap)
-    if re.fullmatch(r"\s*&\s*", gap):
-        return words[at].capital
-    if not joined or "\n" in gap:
-        return _is_comma(words, at, text)
-    return words[at].capital or words[at].text in lex.PARTICLES
-
-
-def _is_comma(words: Sequence[Word], at: int, text: str) -> bool:
-    """Whether ``Doe, Jane`` stands at the beginning of a line or a cell."""
-    before = text[: words[at - 1].start].rstrip(" ")
-    opens = not before or before[-1] in "|\n:;•–-"
-    comma = _COMMA.fullmatch(text[words[at - 1].end : words[at].start])
-    is_state = text[words[at].start : words[at].end] in NAMES
-    both = words[at].capital and not is_state and words[at - 1].text not in lex.LABELS
-    return bool(opens and comma and both and words[at].text not in lex.LABELS | lex.SUFFIXES)
-
-
-def _stripped(run: Sequence[Word]) -> tuple[Word, ...]:
-    """Return a run without labels at its ends; nothing of a street or a school."""
-    drop = (lex.LABELS | lex.FUNCTION | lex.SUFFIXES) - lex.NAMES_TOO
-    words = list(run)
-    small = lex.PARTICLES
-    while words and (words[0].text in drop or (words[0].text in small and not words[0].capital)):
-        del words[0]
-    while words and (words[-1].text in drop or (words[-1].text in small and not words[-1].capital)):
-        del words[-1]
-    return tuple(words)
-
-
-def _other(key: Key, whole: Sequence[Word], text: str) -> Span | None:
-    """Return where a run names something else of a key's kind."""
-    own = {*key.words, *(word for form in key.variants for word in form)}
-    if whole[-1].text in lex.THINGS and _is_no_person(key, whole, own, text):
-        return None
-    run = _stripped(whole)
-    if not run or len(run) > _MOST_WORDS or _is_place(run, text):
-        return None
-    names = [word.text for word in run if not any(c.isdigit() for c in word.text)]
-    # A part of the own name says nothing; all of it, where it does not name the row, is another.
-    if set(names) <= own and not own <= set(names):
-        return None
-    begin = whole.index(run[0])
-    titled = begin > 0 and whole[begin - 1].text in lex.STRONG_TITLES
-    span = run[0].start, run[-1].end
-    alone = key.kind == "thing" and text.strip() == text[span[0] : span[1]]
-    return span if len(names) >= 2 or (names and (titled or alone)) else None
-
-
-def _is_no_person(key: Key, whole: Sequence[Word], own: set[str], text: str) -> bool:
-    """Whether a run is a street, a school or the like, and not one that is called like the row."""
-    if key.kind != "person" or own <= {word.text for word in whole}:
-        return False
-    before = text[: whole[0].start].rstrip()
-    return whole[-1].text not in lex.NAMES_TOO or before[-1:].isdigit()
-
-
-def _is_place(run: Sequence[Word], text: str) -> bool:
-    said = text[run[0].start : run[-1].end]
-    if only_state(said) or run[0].text in lex.PLACE_BEGINNINGS or run[-1].text in lex.PLACE_ENDINGS:
-        return True
-    last = text[run[-1].start : run[-1].end]
-    if last in NAMES or (state_of(last) and run[-1].text not in GIVEN_NAMES):
-        return True  # Akron Ohio, Petaluma CA
-    behind = text[run[-1].end : run[-1].end + 40]
-    return behind.startswith(", ") and any(start == 2 for _, start, _ in states_in(behind))

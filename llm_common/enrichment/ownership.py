@@ -10,11 +10,12 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from . import lexicon as lex
 from .naming import Key, Span, initials_of, is_label
 from .page_text import PageText, Unit, named
-from .wording import words_in
+from .wording import texts_of, words_in
 
 FARTHEST = 25
 """Units above a value in which its owner is looked for, on a page about several."""
@@ -35,6 +36,7 @@ _FACT = re.compile(
     r"|affiliation|birth\w+|gender|url|phone_number|fax_number|area\w+)\s?: "
 )
 """What an extractor writes of a page's JSON-LD, without saying of which of its things."""
+_VALUE_LIKE = re.compile(r"\S*@\S+|https?://\S+|\S*\d\S*")
 _LONE_NAME = re.compile(r"(?:^|[|•;(])\s*([^\W\d_][\w'’-]+)\s*[:–—,-]\s*\W{0,2}$")
 
 Others = Callable[[str], list[tuple[str, int, int]]]
@@ -89,6 +91,9 @@ def owner_of(asked: Asked) -> Owner | str:
         return "does not say whose fact it is"
     if lone := _lone_name(asked, unit):
         return f"stands nearer to {lone!r}"
+    is_checked = unit.is_short or not is_about(asked.page, asked.key)
+    if asked.key.kind == "person" and is_checked and (words := _unknown(unit.text)):
+        return f"stands nearer to {words!r}"
     return _above(asked)
 
 
@@ -136,6 +141,9 @@ def _in_unit(
     near = next((group for group in reversed(groups) if group), None)
     if near is None:
         near = {kind for _, kind in marks if kind != "value"} if len(values) == 1 else {"other"}
+    before = [start for start in values if start < at]
+    if before and asked.key.kind == "person" and (words := _unknown(unit.text[before[-1] : at])):
+        return f"stands nearer to {words!r}"
     if near == {"own"}:
         return Owner(asked.unit)
     return f"stands nearer to {_first(unit, others)!r}" if others else "names nobody before it"
@@ -168,7 +176,7 @@ def _above(asked: Asked) -> Owner | str:
             if own:
                 disorder = _disorder(asked, number, about=about)
                 return disorder or Owner(number)
-        if is_strict and unit.is_short and _may_be_name(unit):
+        if (is_strict and unit.is_short and _may_be_name(unit)) or _is_small_name(unit):
             return f"stands nearer to {unit.text.strip()!r}"
         is_strict = is_strict or asked.has_others(number)
         if not about and at - number > FARTHEST:
@@ -191,9 +199,14 @@ def _by_title(asked: Asked, about: bool) -> Owner | str:
     """The page's head and menus stand above its subject, and are not the subject's."""
     if not about:
         return f"nothing near it names {asked.key.value}"
-    units = range(asked.unit + 1, len(asked.page.units))
-    if asked.key.kind == "person" and any(asked.named(number)[0] for number in units):
-        return f"stands before {asked.key.value} is named"
+    if asked.key.kind == "person":
+        below = [asked.named(number) for number in range(len(asked.page.units))]
+        words = set(asked.key.words)
+        spelt = (set(texts_of(unit.text)) for unit in asked.page.units[asked.unit + 1 :])
+        if any(own for own, _ in below[asked.unit + 1 :]) or any(words <= said for said in spelt):
+            return f"stands before {asked.key.value} is named"
+        if any(others for _, others in below):
+            return f"stands on a page that names others, and {asked.key.value} in its title alone"
     return Owner(None)
 
 
@@ -207,11 +220,15 @@ def _disorder(asked: Asked, owner: int, *, about: bool) -> str | None:
         above = range(max(0, owner - RUN_GAP), owner)
         has_values = any(asked.values(asked.page.units[number].text) for number in above)
         return "names seem to stand behind their values" if has_values and not about else None
+    if _mark(asked, owner) == "both":
+        return "stands behind an entry that has a value"
     run = _run(asked, owner)
     marks = [(number, mark) for number in run if (mark := _mark(asked, number))]
     names = [number for number, mark in marks if mark != "value"]
     if len(names) < 2:
         return None
+    if any(mark == "both" and (number < owner or not about) for number, mark in marks):
+        return "stands outside of the entries of a list"
     begins, ends = marks[0][1] == "value", marks[-1][1] == "name"
     if begins or (ends and not about):
         return "names seem to stand behind their values"
@@ -243,7 +260,7 @@ def _run(asked: Asked, owner: int) -> range:
 def _mark(asked: Asked, number: int) -> str:
     own, others = asked.named(number)
     has_value = bool(asked.values(asked.page.units[number].text)) or number == asked.unit
-    if own or others:
+    if own or others or (asked.key.kind == "person" and _is_small_name(asked.page.units[number])):
         return "both" if has_value else "name"
     return "value" if has_value else ""
 
@@ -256,6 +273,30 @@ def _lone_name(asked: Asked, unit: Unit) -> str | None:
     if match is None or not match[1][0].isupper() or is_label(match[1]):
         return None
     return None if words_in(match[1])[0].text in asked.key.words else match[1]
+
+
+def _is_wordy(word: str) -> bool:
+    return word.replace("-", "").isalpha()
+
+
+def _unknown(text: str) -> str | None:
+    """Return two words side by side that are no labels: names need no capitals."""
+    bare = _VALUE_LIKE.sub(";", text)
+    for one, other in pairwise(words_in(bare)):
+        is_plain = _is_wordy(one.text) and _is_wordy(other.text)
+        is_label = {one.text, other.text} & (lex.LABELS | lex.FUNCTION)
+        if is_plain and not is_label and bare[one.end : other.start].isspace():
+            return f"{one.text} {other.text}"
+    return None
+
+
+def _is_small_name(unit: Unit) -> bool:
+    """Whether a line is two or three words without capitals and without labels."""
+    words = words_in(unit.text)
+    return 2 <= len(words) <= 3 and all(
+        _is_wordy(word.text) and not word.capital and word.text not in lex.LABELS | lex.FUNCTION
+        for word in words
+    )
 
 
 def _may_be_name(unit: Unit) -> bool:

@@ -10,15 +10,16 @@ from functools import lru_cache
 from typing import Any
 
 from ..evidence import Passages
-from .naming import Key, Span, others_in, places_of
+from .naming import Key, Span, places_of
+from .neighbours import others_in
 from .wording import Word, texts_of, words_in
 
 SHORT_WORDS = 12
 """A line of so many words is a heading, a field or a cell, not prose."""
 
 _SENTENCE = re.compile(
-    r"(?<![A-Z])(?<!\b(?:Mr|Ms|Dr|Jr|Sr|St|Lt))(?<!\b(?:Mrs|Rep|Sen|Gov|Hon|Rev|Dem|Col|Sgt|Del))"
-    r"(?<!\b(?:Prof|Asst|Supt))[.!?][\"”’)]*\s+(?=[\"“‘(]?[A-Z\d])"
+    r"(?<!\b[A-Z])(?<!\b(?:Mr|Ms|Dr|Jr|Sr|St|Lt))(?<!\b(?:Mrs|Rep|Sen|Gov|Hon|Rev|Dem|Col|Sgt|Del))"
+    r"(?<!\b(?:Prof|Asst|Supt))[.!?][\"”’)]*\s+(?=[\"“‘(]?\w)"
 )
 
 
@@ -49,17 +50,19 @@ class PageText:
     Attributes:
         text: what quotes are looked up in.
         title: of the page; it need not stand in the text.
+        starts: offsets of the units.
     """
 
     text: str
     title: str
     units: tuple[Unit, ...]
+    starts: tuple[int, ...] = field(repr=False)
     passages: Passages = field(repr=False)
     words: tuple[Word, ...] = field(repr=False)
 
     def unit_at(self, offset: int) -> int:
         """Return the number of the unit that an offset is in."""
-        return max(0, bisect_right([unit.start for unit in self.units], offset) - 1)
+        return max(0, bisect_right(self.starts, offset) - 1)
 
     def is_title(self, number: int) -> bool:
         """Whether a unit is but the title, which the extractor puts before the text."""
@@ -69,7 +72,9 @@ class PageText:
 @lru_cache(maxsize=256)
 def page_text(text: str, title: str) -> PageText:
     """Prepare a page; the last ones are kept, for every cell of a row asks for the same."""
-    return PageText(text, title, tuple(_units(text)), Passages(text), words_in(text))
+    units = tuple(_units(text))
+    starts = tuple(unit.start for unit in units)
+    return PageText(text, title, units, starts, Passages(text), words_in(text))
 
 
 def text_of(page: Mapping[str, Any]) -> PageText:

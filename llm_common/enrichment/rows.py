@@ -309,11 +309,11 @@ class RowRun:
             reason = self._state.stopped
         cost = self._state.costs.get(name, Decimal(0))
         changes: dict[str, Any] = {"cost_usd": cost, "reason": reason}
-        # A guess is not a value: it stays among what was found.
-        if cell.value is not None and cell.verdict == "unverified":
-            guess = Evidence(value=cell.value, quote=cell.quote, url=cell.url, reason=cell.reason)
+        # What nothing settles is not a value: it stays among what was found.
+        if cell.value is not None and not cell.is_settled:
+            about = cell.model_dump(include={"value", "quote", "url", "verdict", "reason"})
             changes |= {"value": None, "quote": None, "url": None}
-            changes["conflicts"] = (guess, *cell.conflicts)
+            changes["conflicts"] = (Evidence(**about), *cell.conflicts)
         return cell.model_copy(update=changes)
 
 

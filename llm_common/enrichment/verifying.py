@@ -20,11 +20,12 @@ from ..search.ranking import host_class
 from . import lexicon as lex
 from .columns import identity, label_words, normal_value, places, values_in
 from .fields import wrong_field
+from .merging import domain_of
 from .models import Column, Evidence, Verdict
 from .naming import Key, Span, keys_of
 from .outdated import age_of, is_archive, page_date, past_of
-from .ownership import Asked, owner_of
-from .page_text import PageText, text_of
+from .ownership import Asked, Owner, is_about, owner_of
+from .page_text import PageText, named, text_of
 from .regions import region_of
 from .surroundings import primary_of, unnamed
 from .wording import found, texts_of, words_in
@@ -140,6 +141,9 @@ def _proofs(case: Case, quote: str, pages: Sequence[Dict]) -> Iterator[tuple[Pro
     """Yield what the pages say: to the quote first, then to the value alone."""
     for page in pages:
         yield _by_quote(case, quote, page), page
+    for page in pages:
+        if proof := _by_address(case, page):
+            yield proof, page
     alone = [(proof, page) for page in pages for proof in _by_value(case, page)]
     if len({_bare(proof.quote) for proof, _ in alone}) == 1 or case.column.type in _TELLING:
         yield from alone
@@ -177,6 +181,23 @@ def _by_value(case: Case, page: Dict) -> list[Proof]:
         if proof.verdict != "unverified":
             proofs.append(proof)
     return proofs
+
+
+def _by_address(case: Case, page: Dict) -> Proof | None:
+    """Bear out a web address by its own page: it is about the row, on a domain called like it."""
+    text, url, key = text_of(page), str(page.get("url") or ""), primary_of(case.keys)
+    is_own = domain_of(url) == domain_of(str(case.value)) and domain_of(url) is not None
+    if case.column.type != "url" or key.kind != "thing" or not is_own or not official(key, url):
+        return None
+    units = (number for number, unit in enumerate(text.units) if named(key, unit.text)[0])
+    number = next(units, None)
+    if number is None or not is_about(text, key):
+        return None
+    asked = Asked(text, (start := text.units[number].start, start), key, case.values, case.identity)
+    if unnamed(asked, Owner(number), case.keys, page):
+        return None
+    unit = text.units[number]
+    return Proof("repaired", _quotable(text, number, unit.start, unit.end), "it is the page's own")
 
 
 def _tells(case: Case, passage: str) -> bool:

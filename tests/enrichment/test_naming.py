@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from llm_common.enrichment.naming import key_of, keys_of, others_in, places_of
+from llm_common.enrichment.naming import key_of, keys_of, places_of
+from llm_common.enrichment.neighbours import others_in
 from llm_common.enrichment.states import state_of, states_in
 
 JOHN = key_of("name", "John Smith")

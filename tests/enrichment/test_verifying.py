@@ -310,6 +310,17 @@ def test_an_organisation_with_a_longer_name_is_another() -> None:
     assert judged(shown, "661-319-2002", "", PHONE, row).verdict == "repaired"
 
 
+def test_the_address_of_an_own_site() -> None:
+    row, column = {"company": "Kern Tools"}, Column.parse("website:url")
+    own = lines("Kern Tools makes hammers.", title="Kern Tools", url="https://kerntools.com/about")
+    found = judged(own, "www.kerntools.com", "", column, row)
+    assert (found.value, found.verdict) == ("https://www.kerntools.com/", "repaired")
+    assert judged(own, "www.kerntoys.com", "", column, row).verdict == "unverified"
+    copied = {**own, "url": "https://kerntools.list.org/"}
+    assert judged(copied, "kerntools.list.org", "", column, row).verdict == "unverified"
+    assert judged(own, "kerntools.com", "", column, {**row, "state": "TX"}).verdict == "unverified"
+
+
 def test_official_pages() -> None:
     own = lines("Phone: 661-319-2002", title="Kern Tools", url="https://www.kerntools.com/")
     row = {"company": "Kern Tools"}
