@@ -174,8 +174,10 @@ def _by_value(case: Case, page: Dict) -> list[Proof]:
     text = text_of(page)
     proofs: list[Proof] = []
     for start, end in places(case.column, case.value, text.text, region=case.region):
-        unit = text.units[text.unit_at(start)]
-        if not _tells(case, unit.text):
+        number = text.unit_at(start)
+        unit, above = text.units[number], text.units[max(0, number - 1)]
+        is_field = len(words_in(above.text)) <= 3
+        if not _tells(case, f"{above.text}\n{unit.text}" if is_field else unit.text):
             continue
         proof = _proved(case, page, ((start, end), (unit.start, unit.end)), "repaired")
         if proof.verdict != "unverified":
