@@ -40,7 +40,7 @@ test-hosts: $(VENV)/.all  ## what a host sees: submodule, plain pip, poetry, whe
 	$(BIN)/python -m pytest -m hosts --timeout 600 tests/hosts
 
 test-web: $(VENV)/.all  ## a real browser, kills on a site of 2,000 pages, a comparison with crawl4ai (about two minutes)
-	$(BIN)/python -m pytest -m web --timeout 600 tests/crawling tests/cli
+	$(BIN)/python -m pytest -m web --timeout 600 tests/crawling tests/cli tests/integrations
 
 test-examples: $(VENV)/.all  ## two hosts on their whole way to the library, under load, and the plan's figures
 	$(BIN)/python -m pytest -m examples --timeout 600 -s tests/examples

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import getpass
 import logging
+import os
 import secrets
 import signal
 import socket
@@ -69,7 +70,7 @@ def _bound(at: Address) -> Generator[socket.socket]:
     try:
         listening = socket.create_server((at.host, at.port), family=family)
     except (OSError, OverflowError) as error:
-        said = getattr(error, "strerror", None) or str(error)
+        said = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else error
         raise InvalidInputError(
             f"{at.host}:{at.port} can't be listened on ({said}): use another --port"
         ) from None

@@ -85,14 +85,14 @@ async def test_rows_come_by_pages(api: Api, world: World) -> None:
     assert [row["original_data"] for page in pages for row in page] == world.rows()
 
 
-@pytest.mark.parametrize("format", ["csv", "xlsx", "parquet"])
-async def test_files_hold_the_same(api: Api, world: World, tmp_path: Path, format: str) -> None:
+@pytest.mark.parametrize("kind", ["csv", "xlsx", "parquet"])
+async def test_files_hold_the_same(api: Api, world: World, tmp_path: Path, kind: str) -> None:
     job_id = await submitted(api, world)
     await api.over(job_id)
-    answer = await api.get(f"/enrichment/jobs/{job_id}/result?format={format}")
-    disposition = f'attachment; filename="enrichment-{job_id}.{format}"'
+    answer = await api.get(f"/enrichment/jobs/{job_id}/result?format={kind}")
+    disposition = f'attachment; filename="enrichment-{job_id}.{kind}"'
     assert answer.headers["content-disposition"] == disposition
-    path = tmp_path / f"table.{format}"
+    path = tmp_path / f"table.{kind}"
     path.write_bytes(answer.content)
     rows = [row for batch in open_table(path).batches() for row in batch]
     result = await api.ok("GET", f"/jobs/{job_id}/result")
@@ -207,8 +207,8 @@ async def test_a_body_that_will_not_do(
 async def test_ids_that_nothing_has(api: Api) -> None:
     paths = ["", "/status", "/result", "/rows", "/events"]
     found = [await api.refused("GET", f"/jobs/nothing{path}") for path in paths]
-    for action in ("pause", "resume", "cancel", "retry"):
-        found.append(await api.refused("POST", f"/jobs/nothing/{action}"))
+    actions = ("pause", "resume", "cancel", "retry")
+    found += [await api.refused("POST", f"/jobs/nothing/{action}") for action in actions]
     assert set(found) == {(404, "project legislators has no job nothing")}
     assert (await api.refused("POST", "/reviews/nothing/accept"))[0] == 404
     assert (await api.refused("GET", "/jobs?limit=0"))[0] == 422

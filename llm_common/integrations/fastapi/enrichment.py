@@ -22,7 +22,7 @@ from .answers import Accepted, Estimated, Job, Jobs, ProgressEvent, Requeued, Ro
 from .bodies import SUBMISSION
 from .downloads import result_file, result_json
 from .events import progress_events, stream
-from .problems import ProblemRoute, absent, responses
+from .problems import ProblemRoute, absent, responses, responses_of_events
 from .reviewing import After, Limit, add_reviews
 from .uploads import Limits, Order, read_order
 
@@ -247,7 +247,14 @@ def enrichment_router(
     return router
 
 
+async def _not_allowed() -> Response:
+    """Answer to other methods: left alone, `Allow` would name those of one route only."""
+    return JSONResponse({"detail": "Method Not Allowed"}, 405, {"Allow": "GET, POST"})
+
+
 def _add_submission(router: APIRouter, jobs: _Jobs, authorize: Any) -> None:
+    others = ["PUT", "PATCH", "DELETE", "OPTIONS", "HEAD"]
+    router.add_api_route("/jobs", _not_allowed, methods=others, include_in_schema=False)
     there = {"model": Accepted | Estimated, "description": "The job of this key, or an estimate"}
     router.add_api_route(
         "/jobs",
@@ -304,7 +311,7 @@ def _add_events(
         events,
         dependencies=[Depends(authorize)],
         response_class=EventSourceResponse,
-        responses=responses(404),
+        responses=responses_of_events(404),
         name="enrichment_events",
     )
     router.add_api_websocket_route("/jobs/{job_id}/stream", follow, name="enrichment_stream")

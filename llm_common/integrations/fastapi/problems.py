@@ -11,6 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.routing import APIRoute
 from pydantic import ValidationError
+from starlette.exceptions import HTTPException as StarletteHTTPException
 from starlette.types import Message, Receive
 
 from ...errors import (
@@ -60,6 +61,13 @@ def responses(*codes: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
+def responses_of_events(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Return the same for a route whose usual answer is no JSON."""
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    said = responses(*codes)
+    return {code: {"description": said[code]["description"], "content": content} for code in said}
+
+
 class ProblemRoute(APIRoute):
     """A route whose errors are one sentence."""
 
@@ -75,6 +83,11 @@ class ProblemRoute(APIRoute):
                 return await handle(request)
             except RequestValidationError as error:
                 return _answer(422, sentence(error.errors()))
+            except StarletteHTTPException as error:
+                if error.status_code != 400:
+                    raise
+                # FastAPI's, of bytes that are no text.
+                return _answer(422, "the body is no JSON in UTF-8")
             except LLMCommonError as error:
                 return _answer(status_of(error), str(error))
 

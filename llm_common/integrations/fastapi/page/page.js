@@ -148,7 +148,8 @@ async function showJob(alive, jobId) {
 function progressPanel(job) {
   const panel = { onaction: () => {} };
   const bar = el("progress", { max: "100", value: "0", "aria-label": "Rows completed, in percent" });
-  const line = el("p", { "aria-live": "polite" }, "Loading …");
+  const line = el("p", {}, "Loading …");
+  const spoken = el("p", { class: "aside", "aria-live": "polite" });
   const figures = el("dl", { class: "figures" });
   const buttons = Object.fromEntries(["pause", "resume", "cancel", "retry"].map((name) => {
     const words = { pause: "Pause", resume: "Resume", cancel: "Cancel", retry: "Retry failed rows" };
@@ -170,6 +171,9 @@ function progressPanel(job) {
     const { total, completed, failed, skipped, percent } = now.progress;
     bar.value = percent;
     line.replaceChildren(badge(now.status), ` ${completed} of ${total} rows, ${percent} %`);
+    // Whoever listens to the page hears of every tenth, not of every row.
+    const step = `The job is ${now.status}: ${Math.floor(percent / 10) * 10} % of ${total} rows.`;
+    if (spoken.textContent !== step) spoken.textContent = step;
     const told = {
       Completed: completed, Failed: failed, Skipped: skipped,
       Rate: `${now.rate.toFixed(1)} rows/s`, Left: span(now.eta_s),
@@ -177,7 +181,9 @@ function progressPanel(job) {
     };
     figures.replaceChildren(...Object.entries(told).map(([name, value]) =>
       el("div", {}, el("dt", {}, name), el("dd", {}, String(value)))));
-    const isIdle = now.status === "running" && now.rate === 0;
+    // Nobody may be at a job whose process has died.
+    const isOld = Date.now() - Date.parse(now.started_at) > 60_000;
+    const isIdle = now.status === "running" && now.rate === 0 && isOld;
     buttons.pause.disabled = !["pending", "running"].includes(now.status);
     buttons.cancel.disabled = !["pending", "running", "paused"].includes(now.status);
     buttons.resume.disabled = !(["pending", "paused", "cancelled", "failed"].includes(now.status) || isIdle);
@@ -185,7 +191,7 @@ function progressPanel(job) {
   };
   const budget = job.budget_usd === null ? "no budget" : `budget ${money(job.budget_usd)}`;
   panel.node = el("section", { class: "sheet", "aria-label": "Progress" },
-    bar, line, figures,
+    bar, line, spoken, figures,
     el("div", { class: "bar" }, ...Object.values(buttons)),
     el("p", { class: "bar small quiet" }, `Submitted ${moment(job.created_at)}, ${budget}. Download:`, ...files,
       el("a", { href: `#/reviews/${encodeURIComponent(job.job_id)}` }, "Review queue")));
@@ -298,7 +304,7 @@ function proof(cell) {
   if (cell.url) found.push(el("p", { class: "small" }, "Source: ", source(cell.url)));
   if (cell.reason) found.push(el("p", { class: "small quiet" }, cell.reason));
   if (cell.conflicts?.length) {
-    found.push(el("p", { class: "small" }, "Other values that were found:"));
+    found.push(el("p", { class: "small" }, "Also found:"));
     found.push(el("ul", { class: "conflicts small" }, ...cell.conflicts.map(conflict)));
   }
   return found;
@@ -408,7 +414,10 @@ async function go() {
     else if (which) await showJob(alive, which);
     else await showJobs(alive);
   });
-  if (mine > 1 && alive()) main.focus();
+  if (mine > 1 && alive()) {
+    main.focus({ preventScroll: true });
+    window.scrollTo(0, 0);
+  }
 }
 
 document.querySelector(".skip").addEventListener("click", (event) => {
