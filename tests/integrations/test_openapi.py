@@ -104,7 +104,9 @@ def documented() -> Any:
     app.include_router(enrichment_router(nobody, authorize=authorize))
     # A table is more than its schema can say: its keys are columns of it, its file a table; and a
     # correction is of its column's type.
-    checks = {"positive_data_acceptance": {"expected-statuses": ["2xx", "401", "404", "409", "422"]}}
+    checks = {
+        "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "404", "409", "422"]}
+    }
     names = ("POST /enrichment/jobs", "POST /enrichment/reviews/{review_id}/correct")
     special = [{"include-name": name, "checks": checks} for name in names]
     config = SchemathesisConfig.from_dict({"headers": HEADERS, "operations": special, "seed": 1})

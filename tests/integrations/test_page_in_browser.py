@@ -25,7 +25,7 @@ from .test_openapi import Found, Nothing
 pytestmark = pytest.mark.web
 
 TOKEN = "a-token-of-the-test"
-EVIL = "<img src=x onerror=\"window.hacked=1\"><script>window.hacked=2</script>"
+EVIL = '<img src=x onerror="window.hacked=1"><script>window.hacked=2</script>'
 LINKS = ["javascript:window.hacked=3", "data:text/html,<script>window.hacked=4</script>"]
 COLUMNS = [{"name": "party", "type": "choice", "choices": ["Democratic", "Independent"]},
            {"name": "<b>motto</b>"}]  # fmt: skip
@@ -176,7 +176,11 @@ async def test_a_job_is_followed_and_told_what_to_do(place: Place) -> None:
     await page.get_by_text("0 of 4 rows, 0 %").wait_for()
     assert page.url == f"{place.base}/#/jobs/{job_id}"
     await page.get_by_role("button", name="Resume").click()
-    await page.get_by_text("The job is running").or_(page.get_by_text("The job is pending")).wait_for()
+    await (
+        page.get_by_text("The job is running")
+        .or_(page.get_by_text("The job is pending"))
+        .wait_for()
+    )
     await page.get_by_role("button", name="Pause").click()
     await page.get_by_text("The job is paused").wait_for()
     await page.locator(".badge", has_text="paused").first.wait_for()
