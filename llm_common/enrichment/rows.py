@@ -347,7 +347,8 @@ def snippet(result: Dict) -> dict[str, Any]:
     # What an engine has joined stands apart on the page: no quote may span it. And its last word
     # may be half of one, such as an address without its end.
     whole, _, last = (result.get("snippet") or "").rstrip().rpartition(" ")
-    said = f"{whole} {last}" if last.endswith((".", "!", "?")) else whole
+    is_whole = last.endswith((".", "!", "?")) and last[:-1].isalpha()
+    said = f"{whole} {last}" if is_whole else whole
     text = "\n\n".join([result.get("title") or "", "\n".join(_JOINED.split(said))]).strip()
     return {
         "url": result["url"],
