@@ -7,7 +7,8 @@ LLMCommonError
 │   └── UnknownModelError             no such model or task in the registry
 ├── InvalidInputError                 the caller's argument can't be used; nothing was sent
 │   ├── DocumentError                 a file that is empty, binary, damaged or unreadable
-│   └── CurrencyError                 an amount in another currency than USD; none is converted
+│   ├── CurrencyError                 an amount in another currency than USD; none is converted
+│   └── JobConflictError              the id or idempotency key is that of another job
 ├── BudgetError                       refused before the wire
 │   ├── BudgetExceededError           the reservation does not fit a limit
 │   └── UnknownPriceError             a strict budget can't bound a model without a price
@@ -81,6 +82,10 @@ class DocumentError(InvalidInputError):
 
 class CurrencyError(InvalidInputError):
     """An amount is in another currency than USD; this library converts none."""
+
+
+class JobConflictError(InvalidInputError):
+    """The id or the idempotency key of a new job is that of another one."""
 
 
 class BudgetError(LLMCommonError):

@@ -18,9 +18,10 @@ logger.addHandler(logging.NullHandler())
 
 
 def event(name: str, *, level: int = logging.INFO, **ids: object) -> None:
-    """Log a named event with its ids, as ``name key=value …``."""
+    """Log a named event with its ids, as ``name key=value …``; the record's `event` holds them."""
     if logger.isEnabledFor(level):
-        logger.log(level, "%s %s", name, " ".join(f"{k}={v}" for k, v in ids.items()))
+        text = " ".join(f"{k}={v}" for k, v in ids.items())
+        logger.log(level, "%s %s", name, text, extra={"event": {"event": name, **ids}})
 
 
 class Observation(Protocol):

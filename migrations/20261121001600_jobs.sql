@@ -23,6 +23,7 @@ ALTER TABLE pipeline_runs ADD CONSTRAINT pipeline_runs_status_check CHECK (statu
     'running', 'completed', 'failed', 'insufficient_evidence', 'cancelled', 'paused', 'queued', 'skipped')) NOT VALID;
 ALTER TABLE pipeline_runs VALIDATE CONSTRAINT pipeline_runs_status_check;
 SELECT llm_add_index('idx_pipeline_runs_job_ordinal', 'pipeline_runs (job_id, ordinal)', false);
+-- The other one begins with the same column.
 SELECT llm_drop_indexes(ARRAY['idx_pipeline_runs_job_id']);
 
 -- What a job has cost.
@@ -49,6 +50,7 @@ CREATE TABLE IF NOT EXISTS llm_units (
     not_before    timestamptz
 ) WITH (fillfactor = 50);
 CREATE INDEX IF NOT EXISTS llm_units_order ON llm_units (job_id, ordinal);
+CREATE INDEX IF NOT EXISTS llm_units_held ON llm_units (job_id) WHERE owner IS NOT NULL;
 
 -- Processes that work on jobs, and when each was last seen.
 CREATE TABLE IF NOT EXISTS llm_workers (
@@ -153,12 +155,18 @@ AS $$
                                  'options', j.options, 'budget_usd', j.budget_usd::text, 'total', j.total)
 $$;
 
+-- A queue that was just filled has no statistics, and one that is nearly empty has wrong ones: claims and writes
+-- go by the indexes, whatever the planner thinks.
 -- payload: {job_id, project, owner, claim_id, limit, again}; `again` repeats a claim whose answer was lost.
 -- answer: {status, units: [{run_id, fence, unit_key, input, fresh, tries}], open, wait_s}: `open` tells whether
 -- anything is still to do, `wait_s` when the next retry is due.
 CREATE OR REPLACE FUNCTION llm_units_claim(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
     job text := payload->>'job_id';
@@ -213,6 +221,10 @@ $$;
 CREATE OR REPLACE FUNCTION llm_units_write(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
 AS $$
 DECLARE
     caller text := payload->>'owner';
@@ -323,8 +335,9 @@ END
 $$;
 
 -- A process shows that it lives, and learns what became of its jobs, and who is at them.
--- payload: {owner, slots, version, project, jobs: [id]}
--- answer: {jobs: [{job_id, status, owners: [{owner, silent_s, units: [run_id] of the caller's own}]}]}
+-- payload: {owner, slots, version, project, jobs: [id], or null for all that run or whose units somebody holds}
+-- answer: {jobs: [{job_id, pipeline, version, status,
+--                  owners: [{owner, silent_s, units: [run_id] of the caller's own}]}]}
 CREATE OR REPLACE FUNCTION llm_worker_beat(payload jsonb) RETURNS jsonb
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path FROM CURRENT
@@ -337,7 +350,7 @@ BEGIN
     DELETE FROM llm_workers w WHERE w.seen_at < clock_timestamp() - interval '1 day';
     RETURN (
         SELECT jsonb_build_object('jobs', coalesce(jsonb_agg(jsonb_build_object(
-            'job_id', j.id, 'status', j.status,
+            'job_id', j.id, 'pipeline', j.pipeline, 'version', j.version, 'status', j.status,
             'owners', (
                 SELECT coalesce(jsonb_agg(to_jsonb(o)), '[]') FROM (
                     SELECT u.owner, extract(epoch FROM clock_timestamp() - min(w.seen_at))::float8 AS silent_s,
@@ -345,7 +358,10 @@ BEGIN
                     FROM llm_units u LEFT JOIN llm_workers w ON w.owner = u.owner
                     WHERE u.job_id = j.id AND u.owner IS NOT NULL GROUP BY u.owner) AS o))), '[]'))
         FROM pipeline_jobs j
-        WHERE j.project = payload->>'project' AND j.id IN (SELECT jsonb_array_elements_text(payload->'jobs')));
+        WHERE j.project = payload->>'project' AND CASE jsonb_typeof(payload->'jobs')
+            WHEN 'array' THEN j.id IN (SELECT jsonb_array_elements_text(payload->'jobs'))
+            ELSE j.status = 'running' OR EXISTS (
+                SELECT FROM llm_units u WHERE u.job_id = j.id AND u.owner IS NOT NULL) END);
 END
 $$;
 
@@ -404,6 +420,8 @@ BEGIN
                            AND NOT EXISTS (SELECT FROM pipeline_runs r WHERE r.job_id = j.id AND r.status = 'completed')
                      THEN 'failed' ELSE 'completed' END
         WHERE j.id = job.id RETURNING * INTO job;
+        -- Nobody waits for these any more.
+        DELETE FROM llm_hosts h WHERE h.next_at < clock_timestamp() - interval '1 hour';
     END IF;
     RETURN jsonb_build_object('status', job.status);
 END
@@ -633,6 +651,44 @@ BEGIN
 END
 $$;
 
+-- What two runs, or the runs of two jobs, are compared by: a page of one side's units.
+-- payload: {project, job_id, after, limit}, or {project, run_id}
+-- answer: {units: [{run_id, unit_key, ordinal, status, outcome, output, seen, cost_usd, unpriced, tokens,
+--          steps: [{step, key, state, version, model, output, seen}], costs: {step: {cost_usd, unpriced, tokens}}}]}:
+-- `output` is a hash, `seen` how it begins.
+CREATE OR REPLACE FUNCTION llm_runs_side(payload jsonb) RETURNS jsonb
+LANGUAGE plpgsql STABLE SECURITY DEFINER
+SET search_path FROM CURRENT
+SET plan_cache_mode = 'force_custom_plan'
+AS $$
+BEGIN
+    RETURN (SELECT jsonb_build_object('units', coalesce(jsonb_agg(jsonb_build_object(
+        'run_id', r.id, 'unit_key', r.unit_key, 'ordinal', r.ordinal, 'status', r.status, 'outcome', r.outcome,
+        'output', md5(coalesce(r.output, r.analysis_json)::text),
+        'seen', left(coalesce(r.output, r.analysis_json)::text, 200),
+        'steps', (SELECT coalesce(jsonb_agg(jsonb_build_object('step', s.step, 'key', s.key, 'state', s.state,
+                    'version', s.version, 'model', s.model, 'output', md5(o.output::text),
+                    'seen', left(o.output::text, 200)) ORDER BY s.started_at, s.step, s.key), '[]')
+                  FROM pipeline_steps s, LATERAL (SELECT llm_step_output(s) AS output OFFSET 0) o
+                  WHERE s.run_id = r.id),
+        'costs', (SELECT coalesce(jsonb_object_agg(coalesce(c.step, ''), jsonb_build_object(
+                    'cost_usd', trim_scale(c.cost_usd)::text, 'unpriced', c.unpriced, 'tokens', c.tokens)), '{}')
+                  FROM (SELECT c.step, coalesce(sum(c.cost_usd), 0) AS cost_usd, coalesce(sum(c.tokens_used), 0) AS tokens,
+                               count(*) FILTER (WHERE c.cost_usd IS NULL) AS unpriced
+                        FROM cost_tracking c WHERE c.run_id = r.id GROUP BY c.step) AS c))
+        ORDER BY r.ordinal), '[]'))
+    FROM (
+        (SELECT * FROM pipeline_runs p
+         WHERE p.project = payload->>'project' AND p.job_id = payload->>'job_id'
+           AND p.ordinal > (payload->>'after')::bigint
+         ORDER BY p.ordinal LIMIT (payload->>'limit')::int)
+        UNION ALL
+        SELECT * FROM pipeline_runs p
+        WHERE p.project = payload->>'project' AND p.id = (payload->>'run_id')::uuid
+    ) AS r);
+END
+$$;
+
 -- One visit of a host at a time over all processes, with a pause between two.
 -- payload: {host, pause_s}
 -- answer: {wait_s}: when the caller's turn is
@@ -659,6 +715,6 @@ $$;
 SELECT llm_lock_down(
     ARRAY['llm_units', 'llm_workers', 'llm_hosts'],
     ARRAY['llm_job_open', 'llm_units_add', 'llm_job_seal', 'llm_job_begin', 'llm_units_claim', 'llm_units_write', 'llm_worker_beat', 'llm_units_reap', 'llm_job_settle', 'llm_units_back', 'llm_job_control',
-          'llm_units_requeue', 'llm_job_delete', 'llm_jobs', 'llm_job_progress', 'llm_job_units', 'llm_host_turn']);
+          'llm_units_requeue', 'llm_job_delete', 'llm_jobs', 'llm_job_progress', 'llm_job_units', 'llm_runs_side', 'llm_host_turn']);
 
 NOTIFY pgrst, 'reload schema';

@@ -18,8 +18,9 @@ from tests.support import REPOSITORY
 HEAVY = ("litellm", "openai", "instructor", "supabase", "httpx", "psycopg", "aiohttp", "pydantic")
 PUBLIC = {
     "AnalysisPipeline", "BillAnalysis", "BudgetExceededError", "ConversationMemory", "CostMetrics",
-    "CostTracker", "EnrichmentPipeline", "InsufficientEvidenceError", "LLMClient", "LLMCommonError", "LLMResponse",
-    "LLMTask", "ReviewCritique", "Rollout", "SearchResult", "WebSearchClient", "__version__",
+    "CostTracker", "EnrichmentPipeline", "InsufficientEvidenceError", "LLMClient",
+    "LLMCommonError", "LLMResponse", "LLMTask", "ReviewCritique", "Rollout", "SearchResult",
+    "WebSearchClient", "__version__",
     "drain_on_sigterm",
 }  # fmt: skip
 HOME = {

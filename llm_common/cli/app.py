@@ -16,12 +16,14 @@ from . import crawl_app as crawling
 from . import demo as demonstrating
 from . import doctor as doctoring
 from . import enrich_app as enriching
+from . import jobs_app as batching
 from . import migrate as migrating
 from . import models as naming
 from . import reconcile as reconciling
 from . import rollout_app as rolling
-from . import runs as listing
+from . import runs_app as running
 from . import search as searching
+from . import worker_app as working
 from .common import Where
 from .options import Database, Json, Project, Since, Until, Yes, run
 
@@ -38,8 +40,11 @@ costs_app = typer.Typer(invoke_without_command=True)
 app.add_typer(costs_app, name="costs")
 app.add_typer(crawling.app, name="crawl")
 app.add_typer(rolling.app, name="rollout")
+app.add_typer(running.app, name="runs")
 app.command("enrich")(enriching.enrich)
 app.add_typer(enriching.review_app, name="review")
+app.add_typer(batching.app, name="jobs")
+app.command()(working.worker)
 
 
 @app.command()
@@ -85,6 +90,27 @@ def analyze(
     done = run(analyzing.analyze(job, as_json=as_json))
     if any(one.error for one in done):
         raise typer.Exit(1)
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8765,
+    provider: Annotated[str, typer.Option(help="Who serves the model.")] = "openrouter",
+    model: Annotated[
+        str | None, typer.Option(help="Of jobs that name none. By default the task extract's.")
+    ] = None,
+    engine: enriching.Engines = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Serve enrichments over HTTP, and a page for them; prints the address that opens it."""
+    from . import serve as serving
+
+    using = serving.Using(provider, model, engine or ["zai"], False, 1.0, ())
+    where, at = Where.of(database, project), serving.Address(host, port)
+    run(serving.serve(where, using, at, as_json=as_json))
 
 
 @app.command()
@@ -185,19 +211,6 @@ def prompts(
 
 def _days(since: datetime | None, until: datetime | None) -> costing.Days:
     return since and since.date(), until and until.date()
-
-
-@app.command()
-def runs(
-    run_id: Annotated[
-        str | None, typer.Argument(help="A run, or the first characters of its id.")
-    ] = None,
-    database: Database = None,
-    project: Project = None,
-    as_json: Json = False,
-) -> None:
-    """List stored runs, or show one with its analysis, steps and cost."""
-    run(listing.runs(Where.of(database, project), run_id, as_json=as_json))
 
 
 @app.command()

@@ -44,9 +44,10 @@ class Where:
         return CostTracker(self.database, project=self.project)
 
 
-def print_json(value: Any) -> None:
-    """Print one JSON value on stdout."""
-    sys.stdout.write(json.dumps(value, indent=1, ensure_ascii=False, default=str) + "\n")
+def print_json(value: Any, *, indent: int | None = 1) -> None:
+    """Print one JSON value on stdout; without an indent it is one line, and seen at once."""
+    sys.stdout.write(json.dumps(value, indent=indent, ensure_ascii=False, default=str) + "\n")
+    sys.stdout.flush()
 
 
 def money(amount: Any) -> str:

@@ -40,13 +40,17 @@ class SiteGroup(TyperGroup):
 
     Attributes:
         default: the command that is meant where none is named.
+        takes_none: whether it is meant where there is no word at all, too.
     """
 
     default = DEFAULT
+    takes_none = False
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the word in where no command is named."""
-        if args and args[0] not in self.commands and args[0] not in ctx.help_option_names:
+        first = args[0] if args else None
+        is_named = first in self.commands or first in ctx.help_option_names
+        if not is_named and (args or self.takes_none):
             args = [self.default, *args]
         return super().parse_args(ctx, args)
 

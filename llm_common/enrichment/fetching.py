@@ -13,6 +13,7 @@ from ..crawling import Fetched, Fetcher, PageContent, Reason
 from ..crawling.addresses import Guard
 from ..crawling.auto_fetcher import fetcher_named
 from ..crawling.extractor import Page
+from ..crawling.host_turns import HostTurns
 from ..crawling.http_fetcher import HttpFetcher, Limits
 from ..crawling.models import MOST_REDIRECTS
 from ..crawling.page_cache import hash_of
@@ -44,6 +45,7 @@ class PageCrawler(WebCrawler):
         fetcher: used for all; None makes one, which `aclose` closes.
         guard: which addresses may be asked; public ones by default. Of fetchers made here.
         keywords: what links are followed for.
+        turns: shared with other processes: a host is asked once in the pause by all of them.
     """
 
     def __init__(
@@ -53,8 +55,10 @@ class PageCrawler(WebCrawler):
         guard: Guard | None = None,
         keywords: Sequence[str] = KEYWORDS,
         per_host_delay_s: float = 1.0,
+        turns: HostTurns | None = None,
     ) -> None:
         self._given = fetcher
+        self._shared = turns
         self._guard = guard
         self._keywords = tuple(keywords)
         self._delay_s = per_host_delay_s
@@ -167,10 +171,13 @@ class PageCrawler(WebCrawler):
     async def _turn(self, url: str, crawl_delay_s: float | None) -> None:
         """Wait until the host may be asked again."""
         host = urlsplit(url).netloc.lower()
-        turn = self._hosts.setdefault(host, _Turn())
-        wait_s = turn.take(max(self._delay_s, min(crawl_delay_s or 0.0, LONGEST_CRAWL_DELAY_S)))
+        pause_s = max(self._delay_s, min(crawl_delay_s or 0.0, LONGEST_CRAWL_DELAY_S))
+        if self._shared is not None:
+            return await self._shared.wait(host, pause_s)
+        wait_s = self._hosts.setdefault(host, _Turn()).take(pause_s)
         if wait_s > 0:
             await asyncio.sleep(wait_s)
+        return None
 
     async def _read(self, fetched: Fetched) -> tuple[PageContent, list[str]]:
         if self._readers is None:

@@ -9,20 +9,11 @@ from . import lexicon as lex
 from .columns import label_words
 from .models import Column
 from .ownership import Asked, Owner, segment_of
-from .page_text import Unit
 from .wording import texts_of, word_set, words_in
 
 _NEAR = 40
 _CUT_SHORT = ("phone", "email", "url", "number", "integer")
 _CUT = re.compile(r"\s?(?:…|\.\.\.)")
-_ORDERS = re.compile(
-    r"\b(?:ignore|disregard|forget) (?:\w+ ){0,3}(?:instructions?|prompts?|rules)\b"
-    r"|\b(?:whoever|whatever|no matter who) (?:\w+ )?is asked\b|\bmark (?:\w+ ){1,3}as verified\b"
-    r"|\byou are (?:an? |now )(?:\w+ )?(?:ai|assistant|language model|chatbot)\b"
-    r"|\bsystem (?:prompt|message)\b|\banswer with (?:these|this|the following)\b",
-    re.IGNORECASE,
-)
-"""Words to a machine, not to a reader: what stands beside them is no fact."""
 _FAX = re.compile(
     r"\b(?:e-?)?(?:fax|facsimile|telefax|f)\b(?=\W*$)|\be?-?(?:fax|facsimile|telefax)\b",
     re.IGNORECASE,
@@ -53,8 +44,6 @@ def wrong_field(asked: Asked, owner: Owner, column: Column, value: Any) -> str |
     """Return why a value of the row is another than the column's; None if nothing says so."""
     unit = asked.page.units[asked.unit]
     before = unit.text[: asked.span[0] - unit.start]
-    if any(_ORDERS.search(near.text) for near in _near(asked)):
-        return "gives orders to who reads it"
     if column.type in _CUT_SHORT and _CUT.match(asked.page.text, asked.span[1]):
         return "breaks off in the value"
     if column.type == "phone" and (reason := _wrong_line(asked, column, before)):
@@ -64,13 +53,6 @@ def wrong_field(asked: Asked, owner: Owner, column: Column, value: Any) -> str |
     if column.type == "choice" and (reason := _undecided(asked, before)):
         return reason
     return _labelled_elsewhere(asked, owner, column)
-
-
-def _near(asked: Asked) -> list[Unit]:
-    """Return the units of the value's line, and of those beside it."""
-    line = asked.page.units[asked.unit].line
-    units = asked.page.units[max(0, asked.unit - 9) : asked.unit + 10]
-    return [unit for unit in units if abs(unit.line - line) <= 1]
 
 
 def _wrong_line(asked: Asked, column: Column, before: str) -> str | None:

@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
+from logging import ERROR
 from typing import Any
 
 from ..cost_tracker import CostTracker
 from ..database import Database
 from ..errors import InvalidInputError, JobStateError
 from ..llm_client import LLMClient
-from ..review import Review, put_doubts, reviews
 from ..runs import (
     CommitHook,
     JobProgress,
     JobRecord,
     NewJob,
     Pipeline,
-    Retries,
-    UnitRun,
     control,
     create_job,
     find_job,
@@ -27,18 +25,14 @@ from ..runs import (
     progress,
     rerun,
     retry,
-    units_of,
     work,
 )
+from ..telemetry import event
 from ..web_search import WebSearchClient
-from .choosing import DefaultCrawlDecisionMaker
 from .components import Components
-from .doubts import decided, doubts_of
-from .enricher import ModelEnricher
 from .estimating import Estimate, estimate
 from .fetching import PageCrawler
 from .intake import Rows, batched, peeked, units_for
-from .interfaces import LLMEnricher, StateStore
 from .models import (
     EnrichedRow,
     EnrichmentRequest,
@@ -46,25 +40,20 @@ from .models import (
     JobState,
     JobStatus,
     PipelineConfig,
-    RowState,
-    RowStatus,
 )
-from .pool import AskPool
-from .queries import DefaultQueryStringBuilder
 from .reading import (
     PIPELINE,
     config_of,
-    enriched_row,
     job_state,
+    options_of,
     progress_body,
-    request_of,
     result_of,
 )
 from .row_ids import check_keys, identified
-from .rows import VERSION, Parts, RowRun, step_versions
-from .searching import WebSearchService
+from .row_pages import rows_of
+from .rows import VERSION, step_versions
 from .state import PostgresStateStore
-from .state_files import FileSystemStateStore
+from .working import Tools, enricher_of, for_any_job, mirror_of, pipeline_of, pool_of
 
 PILOT_ROWS = 5
 
@@ -88,18 +77,22 @@ class EnrichmentPipeline:
         *,
         components: Components | None = None,
     ) -> None:
-        self._llm = llm.with_tracker(costs)
-        self._search = search.with_tracker(costs)
         self._costs = costs
         self._db: Database = costs.db
         self._components = components or Components()
-        self._crawler = self._components.crawler or PageCrawler()
+        self._clients = llm.with_tracker(costs), search.with_tracker(costs)
+        self._crawler = PageCrawler() if self._components.crawler is None else None
         self._working: dict[str, asyncio.Task[JobProgress]] = {}
 
     @property
     def project(self) -> str:
         """The project that labels this pipeline's jobs."""
         return self._costs.project
+
+    @property
+    def db(self) -> Database:
+        """Where its jobs and reviews are."""
+        return self._db
 
     async def submit(
         self,
@@ -109,6 +102,7 @@ class EnrichmentPipeline:
         *,
         job_id: str | None = None,
         idempotency_key: str | None = None,
+        rows_digest: str | None = None,
     ) -> str:
         """Store a job with its rows and return its id; nothing is paid before it is started.
 
@@ -117,25 +111,22 @@ class EnrichmentPipeline:
         Args:
             rows: of the table, each with its key columns; read as they are stored.
             job_id: by default a new one. The same id, or key, again is the same job.
+            rows_digest: of the rows; the same key with another digest is another request.
 
         Raises:
-            InvalidInputError: a key column is missing, there is no row, or the id or key is that
-                of another request.
+            InvalidInputError: a key column is missing, or there is no row.
+            JobConflictError: the id or key is that of another request.
         """
         config = config or PipelineConfig()
         first, rows = await asyncio.to_thread(peeked, rows)
         if first is None:
             raise InvalidInputError("the table has no rows: there is nothing to enrich")
         check_keys(list(first), request.keys)
-        options = {
-            "request": request.model_dump(mode="json"),
-            "config": config.model_dump(mode="json"),
-            "columns": list(first),
-        }
+        options = options_of(request, config, list(first), rows_digest)
         job = NewJob(PIPELINE, VERSION, options, job_id, idempotency_key, config.budget_usd)
         units = units_for(identified(batched(rows), request.keys))
         made, _ = await create_job(self._db, self.project, job, units)
-        if store := self._mirror(config):
+        if store := mirror_of(self._tools, config):
             await store.save_job_state(job_state(made, None))
         return made.job_id
 
@@ -154,6 +145,8 @@ class EnrichmentPipeline:
 
         def ended(_: asyncio.Task[JobProgress]) -> None:
             self._working.pop(job_id, None)
+            if not task.cancelled() and (error := task.exception()):
+                event("enrichment.stopped", level=ERROR, job_id=job_id, error=type(error).__name__)
 
         task.add_done_callback(ended)
 
@@ -172,23 +165,19 @@ class EnrichmentPipeline:
         """
         job = await self._found(job_id)
         config = config_of(job)
-        pool = AskPool(
-            self._enricher(request_of(job), config),
-            most_rows=1 if config.row_budget_usd is not None else config.batch_size,
-            most_tokens=config.max_input_tokens,
-        )
+        pool = pool_of(self._tools, job)
         try:
             return await work(
                 self._db,
                 self.project,
                 job_id,
-                self._pipeline(job, pool),
+                pipeline_of(self._tools, job, pool),
                 slots=config.batch_size * config.max_parallel_batches,
                 on_commit=on_commit,
             )
         finally:
             await pool.aclose()
-            if store := self._mirror(config):
+            if store := mirror_of(self._tools, config):
                 await store.save_job_state(await self._state(job_id))
 
     async def enrich(
@@ -219,7 +208,13 @@ class EnrichmentPipeline:
             InvalidInputError: a key column is missing, or there is no row.
         """
         config = config or PipelineConfig()
-        return estimate(rows, request, config, self._enricher(request, config), self._search.engine)
+        return estimate(
+            rows,
+            request,
+            config,
+            enricher_of(self._tools, request, config),
+            self._tools.search.engine,
+        )
 
     async def progress(self, job_id: str) -> JobProgress:
         """Return how far a job is, with its rate, its costs and what is left."""
@@ -244,15 +239,18 @@ class EnrichmentPipeline:
         """
         return await self._found(job_id)
 
-    async def rows(self, job_id: str) -> AsyncGenerator[EnrichedRow]:
-        """Yield the rows of a job in the order of the table, whatever became of them so far."""
+    async def rows(
+        self, job_id: str, *, after: int = 0, limit: int | None = None
+    ) -> AsyncGenerator[EnrichedRow]:
+        """Yield the rows of a job in the order of the table, whatever became of them so far.
+
+        Args:
+            after: so many rows of the table are left out.
+            limit: at most so many.
+        """
         job = await self._found(job_id)
-        decisions: dict[str, list[Review]] = {}
-        async for review in reviews(self._db, self.project, job_id=job_id, state=None):
-            decisions.setdefault(review.run_id, []).append(review)
-        async for unit in units_of(self._db, self.project, job_id):
-            row = enriched_row(unit, job.status)
-            yield decided(row, decisions.get(unit["run_id"], ()))
+        async for row in rows_of(self._db, self.project, job, after=after, limit=limit):
+            yield row
 
     async def result(self, job_id: str) -> EnrichmentResult:
         """Return what a job has come to so far, with all its rows."""
@@ -278,7 +276,7 @@ class EnrichmentPipeline:
         await self._told(job_id, "cancel")
 
     async def resume(self, job_id: str) -> None:
-        """Go on with a job that was paused, cancelled or failed, in the background.
+        """Begin a job, or go on with one that was paused, cancelled or failed, in the background.
 
         A job that is running, but that no process works on any more, is taken up as well.
 
@@ -290,7 +288,7 @@ class EnrichmentPipeline:
             raise JobStateError(f"job {job_id} is running: it can't resume")
         if job.status == "failed":
             await retry(self._db, self.project, job_id)
-        elif job.status != "running":
+        elif job.status not in {"pending", "running"}:
             await control(self._db, self.project, job_id, "resume")
         await self.start(job_id)
 
@@ -327,53 +325,19 @@ class EnrichmentPipeline:
         for task in list(self._working.values()):
             task.cancel()
         await asyncio.gather(*self._working.values(), return_exceptions=True)
-        if isinstance(self._crawler, PageCrawler) and self._components.crawler is None:
+        if self._crawler is not None:
             await self._crawler.aclose()
 
-    def _pipeline(self, job: JobRecord, pool: AskPool) -> Pipeline:
-        request, config = request_of(job), config_of(job)
-        parts = Parts(
-            request=request,
-            config=config,
-            builder=self._components.query_builder or DefaultQueryStringBuilder(),
-            search=self._components.search_service
-            or WebSearchService(self._search, count=config.crawl_config.max_results_per_query),
-            chooser=self._components.decision_maker or DefaultCrawlDecisionMaker(),
-            crawler=self._crawler,
-            pool=pool,
-        )
-        store = self._mirror(config)
+    def for_workers(self) -> Pipeline:
+        """Return what a worker needs for any enrichment of this project, as `llm-common worker`."""
+        return for_any_job(self._tools)
 
-        async def unit(run: UnitRun, given: Mapping[str, Any]) -> Any:
-            async def note(status: RowStatus, data: Any = None) -> None:
-                if store:
-                    state = RowState(row_id=run.unit_key, status=status, enriched_data=data)
-                    await store.save_row_state(job.job_id, state)
-
-            output = await RowRun(run, given["data"], parts, note).enrich()
-            where = {"project": self.project, "job_id": job.job_id}
-            await put_doubts(self._db, where, run.id, run.unit_key, doubts_of(output))
-            await note(RowStatus.COMPLETED, output["cells"])
-            return output
-
-        retries = Retries(config.max_retries, config.retry_delay_seconds)
-        return Pipeline(PIPELINE, unit, VERSION, retries, step_versions())
-
-    def _enricher(self, request: EnrichmentRequest, config: PipelineConfig) -> LLMEnricher:
-        return self._components.enricher or ModelEnricher(
-            self._llm,
-            keys=request.keys,
-            model=config.model,
-            max_input_tokens=config.max_input_tokens,
-        )
-
-    def _mirror(self, config: PipelineConfig) -> StateStore | None:
-        """Return where state is written besides Postgres."""
-        if self._components.state_store is not None:
-            return self._components.state_store
-        if config.enable_state_persistence and config.state_persistence_path:
-            return FileSystemStateStore(config.state_persistence_path)
-        return None
+    @property
+    def _tools(self) -> Tools:
+        llm, search = self._clients
+        crawler = self._crawler or self._components.crawler
+        assert crawler is not None, "one of the two is there"
+        return Tools(self._db, self.project, llm, search, crawler, self._components)
 
     async def _state(self, job_id: str) -> JobState:
         state = await PostgresStateStore(self._db, self.project).load_job_state(job_id)

@@ -41,6 +41,26 @@ _AT = {
 Unit = Mapping[str, Any]
 
 
+def options_of(
+    request: EnrichmentRequest,
+    config: PipelineConfig,
+    columns: Sequence[str],
+    rows_digest: str | None,
+) -> dict[str, Any]:
+    """Return what is stored of a job; from it, two requests are told apart."""
+    options: dict[str, Any] = {
+        "request": request.model_dump(mode="json"),
+        "config": config.model_dump(mode="json"),
+        "columns": list(columns),
+    }
+    return options if rows_digest is None else {**options, "rows_digest": rows_digest}
+
+
+def columns_of(job: JobRecord) -> list[str]:
+    """Return the columns of the table that a job was submitted with, in their order."""
+    return list(job.options["columns"])
+
+
 def request_of(job: JobRecord) -> EnrichmentRequest:
     """Return what a job was asked for."""
     return EnrichmentRequest.model_validate(job.options["request"])

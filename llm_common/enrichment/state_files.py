@@ -17,7 +17,7 @@ from pydantic import BaseModel, ValidationError
 from ..errors import InvalidInputError
 from .atomic import replacing
 from .interfaces import StateStore
-from .models import JobState, JobStatus, RowState
+from .models import JobState, JobStatus, PipelineConfig, RowState
 
 FORMAT = 1
 """Of the files; another one is not read."""
@@ -165,3 +165,10 @@ def _delete(folder: Path) -> None:
     except FileNotFoundError:
         return
     shutil.rmtree(gone)
+
+
+def mirror_of(config: PipelineConfig) -> FileSystemStateStore | None:
+    """Return where a job's state is written besides Postgres, if it is."""
+    if config.enable_state_persistence and config.state_persistence_path:
+        return FileSystemStateStore(config.state_persistence_path)
+    return None

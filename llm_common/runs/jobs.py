@@ -12,7 +12,7 @@ from typing import Any, Literal
 from uuid import uuid4
 
 from ..database import Database, schema_of
-from ..errors import InvalidInputError, JobStateError, SchemaError
+from ..errors import InvalidInputError, JobConflictError, JobStateError, SchemaError
 from .canonical import digest, plain
 from .outcomes import FAULTS, Outcome
 from .writer import insistently
@@ -88,7 +88,7 @@ async def create_job(
     units are read as they are stored, some hundred at a time.
 
     Raises:
-        InvalidInputError: the id belongs to another project, or the key to another request.
+        JobConflictError: the id belongs to another project, or the key to another request.
         SchemaError: the database is not migrated far enough.
     """
     await check_schema(db)
@@ -108,9 +108,9 @@ async def create_job(
         },
     )
     if opened.get("foreign"):
-        raise InvalidInputError(f"job {job.job_id} belongs to another project: choose another id")
+        raise JobConflictError(f"job {job.job_id} belongs to another project: choose another id")
     if opened["request_hash"] != asked:
-        raise InvalidInputError(
+        raise JobConflictError(
             f"job {opened['job_id']} was made with other options: use another id or key"
         )
     if opened["total"] is None:

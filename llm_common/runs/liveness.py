@@ -52,6 +52,14 @@ def _is_dead(db: Database, owner: str, silent_s: float | None) -> bool:
     return silent_s is None or silent_s > SILENT_S
 
 
+async def beat_everywhere(
+    db: Database, project: str, shown: Mapping[str, str | int]
+) -> list[Mapping[str, Any]]:
+    """Show that this process lives; return the jobs that run, or whose units somebody holds."""
+    answer = await db.call("llm_worker_beat", {**shown, "project": project, "jobs": None})
+    return answer["jobs"]
+
+
 async def reap(
     db: Database, where: Mapping[str, str], owners: list[str], units: list[str]
 ) -> Mapping[str, int]:

@@ -108,6 +108,8 @@ async def units_of(
     statuses: Sequence[str] | None = None,
     units: Sequence[str] | None = None,
     with_steps: bool = False,
+    after: int = 0,
+    limit: int | None = None,
     page: int = 200,
 ) -> AsyncGenerator[dict[str, Any]]:
     """Yield the units of a job in its order, some hundred at a time.
@@ -115,6 +117,10 @@ async def units_of(
     Each has `run_id`, `unit_key`, `ordinal`, `status`, `outcome`, `fault`, `input`, `output`,
     `error_class`, `error_message`, `tries`, `interruptions`, `started_at`, `completed_at`, `step`
     (the one that it is at), `cost_usd`, `unpriced`, `tokens` and, if asked for, `steps`.
+
+    Args:
+        after: the `ordinal` behind which to begin.
+        limit: at most so many.
     """
     await check_schema(db)
     asked = {
@@ -123,13 +129,15 @@ async def units_of(
         "statuses": statuses if statuses is None else list(statuses),
         "units": units if units is None else list(units),
         "steps": with_steps,
-        "limit": page,
     }
-    after = 0
-    while True:
-        found = (await db.call("llm_job_units", {**asked, "after": after}))["units"]
+    left = limit
+    while left is None or left > 0:
+        size = page if left is None else min(page, left)
+        where = {"after": after, "limit": size}
+        found = (await db.call("llm_job_units", {**asked, **where}))["units"]
         for unit in found:
             yield unit
-        if len(found) < page:
+        if len(found) < size:
             return
         after = found[-1]["ordinal"]
+        left = None if left is None else left - len(found)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
@@ -30,8 +31,11 @@ from .writer import GroupWriter, insistently
 IDLE_S = 0.5
 """How often a process that has nothing to do asks whether others have left something."""
 
-_held: dict[str, set[str]] = {}
-"""Units that this process has in its hands, by job."""
+GRACE_S = 5.0
+"""How long units under way may go on when this process is told to stop."""
+
+_held: dict[str, list[set[str]]] = {}
+"""Units that this process has in its hands, by job, of each `work` on it."""
 
 
 async def work(
@@ -41,7 +45,9 @@ async def work(
     pipeline: Pipeline,
     *,
     slots: int = 50,
+    ahead: int | None = None,
     on_commit: CommitHook | None = None,
+    stop: asyncio.Event | None = None,
 ) -> JobProgress:
     """Work on a job until it is over, or paused; return how far it is then.
 
@@ -50,6 +56,8 @@ async def work(
 
     Args:
         slots: units that are under way at a time.
+        ahead: units that are claimed before there is a slot for them; by default as many as slots.
+        stop: once set, nothing more is begun; what is under way may go on for `GRACE_S`.
 
     Raises:
         InvalidInputError: the project has no such job.
@@ -63,9 +71,16 @@ async def work(
             f"job {job_id} is for {job.pipeline} {job.version}, "
             f"this is {pipeline.name} {pipeline.version}"
         )
-    await _Work(db, project, job, pipeline, slots=slots, hook=on_commit).run()
+    room = slots, slots if ahead is None else ahead
+    stop = stop or asyncio.Event()
+    await _Work(db, project, job, pipeline, room=room, hook=on_commit, stop=stop).run()
     await flush_quietly(db)
     return await progress(db, project, job_id)
+
+
+def held_units(job_id: str) -> set[str]:
+    """Return the units of a job that this process works on."""
+    return set[str]().union(*_held.get(job_id, ()))
 
 
 class _Work:
@@ -76,22 +91,25 @@ class _Work:
         job: JobRecord,
         pipeline: Pipeline,
         *,
-        slots: int,
+        room: tuple[int, int],
         hook: CommitHook | None,
+        stop: asyncio.Event,
     ) -> None:
         self._db = db
         self._where = {"job_id": job.job_id, "project": project}
         self._job = job
         self._pipeline = pipeline
-        self._slots = slots
+        self._slots, self._ahead = room
+        self._stopping = stop
         self._owner = owner_of(db)
         self._writer = GroupWriter(db, self._owner)
-        self._held = _held.setdefault(job.job_id, set())
+        self._held = set[str]()
         self._ready: deque[Mapping[str, Any]] = deque()
         self._tasks: dict[asyncio.Task[None], Mapping[str, Any]] = {}
         self._changed = asyncio.Event()
         self._status = "running"
         self._suspected: set[str] = set()
+        self._ask_at = 0.0
         self._hook = hook
         self._told: deque[Ended] = deque()
         self._error: BaseException | None = None
@@ -99,8 +117,9 @@ class _Work:
     async def run(self) -> None:
         began = await insistently(self._db, "llm_job_begin", self._where)
         self._status = began["status"]
+        _held.setdefault(self._job.job_id, []).append(self._held)
         await self._beat()
-        helpers = [asyncio.create_task(self._beats())]
+        helpers = [asyncio.create_task(self._beats()), asyncio.create_task(self._hear_stop())]
         if self._hook:
             helpers.append(asyncio.create_task(self._tell(self._hook)))
         try:
@@ -117,16 +136,18 @@ class _Work:
 
     async def _loop(self) -> None:
         """Keep the slots full while the job is running."""
-        ahead = self._slots
         while self._error is None:
             self._fill()
-            if self._status != "running":
+            if self._status != "running" or self._stopping.is_set():
                 return await self._wind_down()
-            room = self._slots + ahead - len(self._tasks) - len(self._ready)
-            if len(self._ready) <= ahead // 2:
+            room = self._slots + self._ahead - len(self._tasks) - len(self._ready)
+            is_time = time.monotonic() >= self._ask_at or not self._tasks
+            if len(self._ready) <= self._ahead // 2 and room and is_time:
                 answer = await self._claim(room)
                 if answer["units"]:
                     continue
+                # Nothing to claim: the end of each unit is no reason to ask again.
+                self._ask_at = time.monotonic() + self._idle_s(answer)
                 if not self._tasks and self._writer.is_busy:
                     await self._writer.flush()
                     continue
@@ -138,7 +159,8 @@ class _Work:
                     return None
                 await self._wait(self._idle_s(answer))
             else:
-                await self._wait(BEAT_S)
+                left_s = self._ask_at - time.monotonic()
+                await self._wait(left_s if left_s > 0 else BEAT_S)
         return None
 
     def _idle_s(self, answer: Mapping[str, Any]) -> float:
@@ -173,7 +195,9 @@ class _Work:
 
     def _fill(self) -> None:
         """Begin what is ready, as far as there are slots."""
-        while self._ready and len(self._tasks) < self._slots and self._status == "running":
+        if self._stopping.is_set() or self._status != "running":
+            return
+        while self._ready and len(self._tasks) < self._slots:
             unit = self._ready.popleft()
             task = asyncio.create_task(self._work_on(unit))
             self._tasks[task] = unit
@@ -236,10 +260,17 @@ class _Work:
 
         written.add_done_callback(is_durable)
 
+    async def _hear_stop(self) -> None:
+        await self._stopping.wait()
+        self._changed.set()
+
     async def _wind_down(self) -> None:
-        """Finish what is under way when the job is paused; stop it when it is cancelled."""
+        """Finish what is under way, within limits if this process stops; stop what is cancelled."""
         self._give_back_ready()
+        give_up_at = time.monotonic() + GRACE_S
         while self._tasks and self._error is None:
+            if self._stopping.is_set() and time.monotonic() > give_up_at:
+                return
             if self._status == "cancelled":
                 for task in self._tasks:
                     task.cancel()
@@ -263,9 +294,11 @@ class _Work:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         self._give_back_ready()
-        await asyncio.shield(self._writer.flush())
-        if not self._held:
-            _held.pop(self._job.job_id, None)
+        try:
+            await asyncio.shield(self._writer.flush())
+        finally:
+            # What could not be given back is nobody's now: a later look finds it.
+            _held[self._job.job_id].remove(self._held)
 
     async def _beats(self) -> None:
         while True:
@@ -284,7 +317,7 @@ class _Work:
             self._status = job["status"]
             self._changed.set()
         # A claim whose answer is on its way is not lost: twice unknown is.
-        unknown = unknown_units(job, self._owner, self._held)
+        unknown = unknown_units(job, self._owner, held_units(self._job.job_id))
         lost, self._suspected = unknown & self._suspected, unknown
         dead = dead_owners(self._db, job, self._owner)
         if dead or lost:

@@ -12,6 +12,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping
+from itertools import count
 from typing import Any, Literal, NamedTuple
 
 from ..database import Database
@@ -20,7 +21,7 @@ from ..telemetry import event
 
 GATHER_S = 0.001
 """What the first of a batch waits for others."""
-MOST_AT_ONCE = 32
+MOST_AT_ONCE = 24
 """Small batches: who waits for one waits less, and units drift apart that began together."""
 MOST_BYTES = 4_000_000
 """Of one batch, about: a page of outputs must not hold up everything else."""
@@ -32,6 +33,7 @@ Kind = Literal["finishes", "begins", "ends"]
 
 
 class _Entry(NamedTuple):
+    number: int
     kind: Kind
     item: dict[str, Any]
     size: int
@@ -41,7 +43,8 @@ class _Entry(NamedTuple):
 class GroupWriter:
     """Writes what units begin, finish and end, as `llm_units_write` takes it.
 
-    What somebody waits for goes first, with what its own unit has written before.
+    In the order in which it came, and what a unit has put behind itself goes with what it waits
+    for: a slot whose next unit has begun has nothing of the one before that is not durable.
 
     Args:
         owner: the process in whose name it writes.
@@ -52,6 +55,7 @@ class GroupWriter:
         self._owner = owner
         self._begins: deque[_Entry] = deque()
         self._behind: dict[str, list[_Entry]] = {}
+        self._numbers = count()
         self._writing: asyncio.Task[None] | None = None
 
     async def begin(self, item: dict[str, Any]) -> Mapping[str, Any]:
@@ -91,7 +95,7 @@ class GroupWriter:
         future.add_done_callback(_look)
         if self._writing is None:
             self._writing = asyncio.create_task(self._work())
-        return _Entry(kind, item, size, future)
+        return _Entry(next(self._numbers), kind, item, size, future)
 
     async def _work(self) -> None:
         try:
@@ -106,12 +110,15 @@ class GroupWriter:
         taken: list[_Entry] = []
         room = MOST_BYTES
         while (self._begins or self._behind) and len(taken) < MOST_AT_ONCE and room > 0:
-            if self._begins:
+            oldest = next(iter(self._behind), None)
+            if oldest is None or (
+                self._begins and self._begins[0].number < self._behind[oldest][0].number
+            ):
                 begin = self._begins.popleft()
                 before = self._behind.pop(begin.item["run_id"], [])
                 taken += [*before, begin]
             else:
-                before = self._behind.pop(next(iter(self._behind)))
+                before = self._behind.pop(oldest)
                 taken += before
             room -= sum(entry.size for entry in before)
         return taken

@@ -1,5 +1,6 @@
 DROP FUNCTION IF EXISTS llm_host_turn(jsonb);
 DROP TABLE IF EXISTS llm_hosts;
+DROP FUNCTION IF EXISTS llm_runs_side(jsonb);
 DROP FUNCTION IF EXISTS llm_job_units(jsonb);
 DROP FUNCTION IF EXISTS llm_job_progress(jsonb);
 DROP FUNCTION IF EXISTS llm_jobs(jsonb);

@@ -1,20 +1,13 @@
-"""FastAPI: the arm of a request as a dependency.
-
-Needs the extra ``web``.
-"""
+"""The arm of a request as a dependency."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
 from typing import Any
 
-from ..errors import MissingExtraError
-from ..rollout import Exposure, Rollout
+from fastapi import Request
 
-try:
-    from fastapi import Request
-except ImportError as error:
-    raise MissingExtraError("fastapi", "web") from error
+from ...rollout import Exposure, Rollout
 
 
 def exposed(

@@ -1,0 +1,41 @@
+"""A pipeline of two steps that leaves a trace of each execution in a file of several processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from llm_common.runs import Pipeline, UnitRun
+
+PROJECT = "kills"
+
+
+class TwoSteps:
+    """Doubles a number twice and adds one.
+
+    Args:
+        traces: gets a line for each execution of a step: who, unit and step.
+    """
+
+    def __init__(self, traces: str | Path, who: str, seconds: float = 0.03) -> None:
+        self._traces = traces
+        self._who = who
+        self._seconds = seconds
+        self.pipeline = Pipeline("two steps", self.unit)
+
+    async def double(self, x: int, unit: str, step: str) -> int:
+        file = os.open(self._traces, os.O_WRONLY | os.O_APPEND)
+        os.write(file, f"{self._who} {unit} {step}\n".encode())
+        os.close(file)
+        await asyncio.sleep(self._seconds)
+        return 2 * x
+
+    async def unit(self, run: UnitRun, given: Mapping[str, Any]) -> int:
+        x: int = given["x"]
+        for step in ("first", "second"):
+            inputs = {"x": x, "unit": run.unit_key, "step": step}
+            x = await run.step(step, self.double, inputs)
+        return x + 1
