@@ -37,7 +37,9 @@ _EDGES = " \t\r\n|#*->•\"'“”‘’"
 _ORDERS = re.compile(
     r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,30}\b(?:previous|prior|above|earlier|preceding|all)\b"
     r"[^.\n]{0,20}\b(?:instruction|prompt|rule|order|direction)s?\b"
-    r"|\b(?:mark|report|return) (?:it|them|this|these)\b[^.\n]{0,20}\b(?:as )?verified\b",
+    r"|\b(?:mark|report|return) (?:it|them|this|these)\b[^.\n]{0,20}\b(?:as )?verified\b"
+    r"|\b(?:whoever|whatever|no matter who) (?:\w+ )?is asked\b"
+    r"|\byou are (?:an? |now )(?:\w+ )?(?:ai|language model|chatbot)\b|\bsystem prompt\b",
     re.IGNORECASE,
 )
 """Written for models: a page that has such a thing bears out nothing."""
