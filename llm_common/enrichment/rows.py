@@ -251,10 +251,12 @@ class RowRun:
         )
         self._charge(said, weak)
         cells: Mapping[str, Any] = said["cells"] or {}
-        for column in weak:
-            answer = cells.get(column.name)
-            found = self._judged(column, answer, readable, now)
-            self._state.evidence.setdefault(column.name, []).append(found)
+        # A directory of hundreds of people takes a moment to read.
+        found = await asyncio.to_thread(
+            lambda: [self._judged(one, cells.get(one.name), readable, now) for one in weak]
+        )
+        for column, evidence in zip(weak, found, strict=True):
+            self._state.evidence.setdefault(column.name, []).append(evidence)
 
     def _judged(
         self, column: Column, answer: Dict | None, pages: Sequence[Dict], now: datetime
