@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
 
-.PHONY: install demo test test-hosts test-web test-examples fire lint docs help bench bench-calls bench-web lock clean
+.PHONY: install demo test test-hosts test-web test-examples test-scale fire lint docs help bench bench-calls bench-web bench-runs lock clean
 
 # uv itself comes from the package index, pinned with its hash.
 $(UV): requirements-uv.lock
@@ -45,6 +45,9 @@ test-web: $(VENV)/.all  ## a real browser, kills on a site of 2,000 pages, a com
 test-examples: $(VENV)/.all  ## two hosts on their whole way to the library, under load, and the plan's figures
 	$(BIN)/python -m pytest -m examples --timeout 600 -s tests/examples
 
+test-scale: $(VENV)/.all  ## jobs at scale: kills, crashes and faults for two minutes, a rolling deploy, 10,000 rows
+	$(BIN)/python -m pytest -m scale --timeout 900 -s tests/scale
+
 fire: $(VENV)/.all  ## money under fire: eight processes, kills, an outage; the ledger beside the invoice
 	$(BIN)/python -m pytest -m fire --timeout 600 -s tests/fire
 
@@ -54,7 +57,7 @@ docs: $(VENV)/.all  ## the documentation as a site, in site/
 help: $(VENV)/.all  ## write the commands' help texts into docs/cli.md
 	$(BIN)/python scripts/cli_help.py
 
-bench: bench-calls bench-web  ## everything that is measured beside the peers (about 25 minutes)
+bench: bench-calls bench-web bench-runs  ## everything that is measured beside the peers (about 27 minutes)
 
 bench-calls: $(VENV)/.all  ## import time, calls beside the peers, 1,000 streams, 100,000 calls, a rollout (about ten minutes)
 	$(BIN)/python scripts/import_time.py
@@ -67,6 +70,10 @@ bench-web: $(VENV)/.all  ## searches from the cache, extraction, crawls, 2,000 p
 	$(BIN)/python scripts/search_bench.py
 	$(BIN)/python scripts/crawl_bench.py
 	$(BIN)/python scripts/browser_bench.py
+
+bench-runs: $(VENV)/.all  ## 10,000 rows beside the ideal time, small steps beside a queue written by hand (two minutes)
+	mkdir -p .cache
+	$(BIN)/python scripts/runs_bench.py .cache/runs_bench.json
 
 lock: $(UV)  ## resolve again, with hashes and without an index address
 	sh scripts/lock.sh $(UV)

@@ -6,7 +6,7 @@ Waiting: 10,000 rows of one step of 200 ms, 200 at a time: one process, and two 
 Small steps: units of four steps that do nothing, one process, beside a queue of SKIP LOCKED with
 claims in batches, leases and one commit per step, in turns on the same Postgres, which keeps to
 fsync. CPU is that of Postgres's processes and of the worker's own. Memory: of a worker, after 2,000
-rows and after 10,000.
+rows and after 10,000. Plain asyncio without a database says what the machine could do meanwhile.
 """
 
 from __future__ import annotations
@@ -150,7 +150,23 @@ async def ours(job_id: str, kind: str, slots: int) -> dict[str, Any]:
     return {**ended, "early_mb": max(early, default=0) / 1e6, "late_mb": max(late, default=0) / 1e6}
 
 
-async def reference(connections: int) -> dict[str, Any]:
+async def plain() -> dict[str, Any]:
+    """Do what the waiting units do, without a database: what this machine can at the moment."""
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    await asyncio.to_thread(sys.stdin.readline)
+    began, cpu = time.time(), time.process_time()
+    numbers = iter(range(ROWS))
+
+    async def slot() -> None:
+        for number in numbers:
+            await sleep_step(number)
+
+    await asyncio.gather(*(slot() for _ in range(AT_ONCE)))
+    return {"began": began, "ended": time.time(), "cpu": time.process_time() - cpu}
+
+
+async def reference(connections: int, kind: str) -> dict[str, Any]:
     """Empty the queue that is written by hand; the same units, as many at a time."""
     from psycopg.types.json import Jsonb
     from psycopg_pool import AsyncConnectionPool
@@ -164,15 +180,17 @@ async def reference(connections: int) -> dict[str, Any]:
         sys.stdout.flush()
         await asyncio.to_thread(sys.stdin.readline)
         began, cpu = time.time(), time.process_time()
-        room = asyncio.Semaphore(SMALL_AT_ONCE)
+        is_small = kind == "small"
+        steps = ("one", "two", "three", "four") if is_small else ("wait",)
+        room = asyncio.Semaphore(SMALL_AT_ONCE if is_small else AT_ONCE)
 
         async def execute(statement: str, *values: object) -> None:
             async with pool.connection() as connection:
                 await connection.execute(statement, values)  # type: ignore[arg-type]
 
         async def one(job: int, x: int) -> None:
-            for step in ("one", "two", "three", "four"):
-                x = await nothing(x)
+            for step in steps:
+                x = await (nothing if is_small else sleep_step)(x)
                 await execute(
                     "INSERT INTO queue_steps (job_id, step, output) VALUES (%s, %s, %s)",
                     *(job, step, Jsonb(x)),
@@ -236,20 +254,38 @@ async def make(url: str, kind: str, count: int) -> str:
 
 
 def waiting(url: str, processes: int) -> dict[str, Any]:
-    """Return how much longer than the ideal time a job of waiting takes."""
-    job_id = asyncio.run(make(url, "waiting", ROWS))
+    """Return how much longer than the ideal time a job of waiting takes; the best of two rounds."""
+    rounds: list[dict[str, Any]] = []
+    for _ in range(2):
+        job_id = asyncio.run(make(url, "waiting", ROWS))
+        slots = str(AT_ONCE // processes)
+        rounds.append(timed(url, *[["ours", job_id, "waiting", slots]] * processes))
+    return min(rounds, key=lambda one: one["of ideal"])
+
+
+def timed(url: str, *commands: list[str]) -> dict[str, Any]:
     before = postgres_cpu(url)
-    slots = str(AT_ONCE // processes)
-    told = run_children(url, *[["ours", job_id, "waiting", slots]] * processes)
+    told = run_children(url, *commands)
     took = max(one["ended"] for one in told) - min(one["began"] for one in told)
-    return {
+    figures = {
         "seconds": round(took, 2),
         "of ideal": round(took / (ROWS * STEP_S / AT_ONCE), 3),
         "worker CPU": round(sum(one["cpu"] for one in told), 2),
         "Postgres CPU": round(postgres_cpu(url) - before, 2),
-        "MB after 2,000 rows": round(told[0]["early_mb"], 1),
-        "MB after 10,000 rows": round(told[0]["late_mb"], 1),
     }
+    if "early_mb" in told[0]:
+        figures["MB after 2,000 rows"] = round(told[0]["early_mb"], 1)
+        figures["MB after 10,000 rows"] = round(told[0]["late_mb"], 1)
+    return figures
+
+
+def fill(url: str, count: int) -> None:
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(
+            "INSERT INTO queue_jobs (input) SELECT jsonb_build_object('x', n)"
+            " FROM generate_series(1, %s) AS n",
+            (count,),
+        )
 
 
 def small(url: str, command: list[str]) -> dict[str, float]:
@@ -274,14 +310,9 @@ def beside(url: str) -> dict[str, Any]:
             small(url, ["ours", job_id, "small", str(SMALL_AT_ONCE)])
         )
         for connections in (4, 16):
-            with psycopg.connect(url, autocommit=True) as connection:
-                connection.execute(
-                    "INSERT INTO queue_jobs (input) SELECT jsonb_build_object('x', n)"
-                    " FROM generate_series(1, %s) AS n",
-                    (SMALL,),
-                )
+            fill(url, SMALL)
             name = f"reference, {connections} connections"
-            rounds.setdefault(name, []).append(small(url, ["reference", str(connections)]))
+            rounds.setdefault(name, []).append(small(url, ["reference", str(connections), "small"]))
     best = {name: max(each, key=lambda one: one["units/s"]) for name, each in rounds.items()}
     peers = [one["units/s"] for name, one in best.items() if name != "ours"]
     return {**best, "of reference": round(best["ours"]["units/s"] / max(peers), 3)}
@@ -293,6 +324,9 @@ def measure() -> dict[str, Any]:
     with postgres() as url:
         asyncio.run(up(url))
         figures: dict[str, Any] = {"small steps": beside(url)}
+        figures["plain asyncio"] = timed(url, ["plain"])
+        fill(url, ROWS)
+        figures["reference, one process"] = timed(url, ["reference", "16", "waiting"])
         figures["one process"] = waiting(url, 1)
         figures["two processes"] = waiting(url, 2)
     return figures
@@ -315,8 +349,10 @@ def main() -> int:
 def child(command: list[str]) -> None:
     if command[0] == "ours":
         told = asyncio.run(ours(command[1], command[2], int(command[3])))
+    elif command[0] == "plain":
+        told = asyncio.run(plain())
     else:
-        told = asyncio.run(reference(int(command[1])))
+        told = asyncio.run(reference(int(command[1]), command[2]))
     sys.stdout.write(json.dumps(told, default=lambda x: str(x) if isinstance(x, Decimal) else x))
 
 

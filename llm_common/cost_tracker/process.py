@@ -12,6 +12,8 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 from ..database import Database, pool
@@ -110,21 +112,32 @@ os.register_at_fork(after_in_child=_forget_all)
 
 
 def owner_of(db: Database) -> str:
-    """Return the name by which this process owns runs: machine and process instance."""
+    """Return the name by which this process owns runs: machine, spool folder, process instance."""
     ledger = ledger_for(db)
     # Without a spool there is no lock to see it by, so that nobody may take it for dead.
-    where = socket.gethostname() if ledger.has_spool else f"{socket.gethostname()}, unseen"
+    where = _place(ledger.spool.folder) if ledger.has_spool else f"{socket.gethostname()}, unseen"
     return f"{where}:{ledger.instance}"
 
 
+@lru_cache
+def _place(folder: Path) -> str:
+    """Name a machine and a folder on it.
+
+    Two users of a machine, or two containers of one name, have folders of their own, and can't see
+    each other's locks: neither may take the other for dead.
+    """
+    about = folder.stat()
+    return f"{socket.gethostname()} {about.st_dev:x}.{about.st_ino:x}"
+
+
 def is_owner_alive(db: Database, owner: str) -> bool | None:
-    """Tell whether an owner still runs; None when it is on another machine and can't be seen.
+    """Tell whether an owner still runs; None when it is elsewhere and can't be seen.
 
     Whoever finds one dead brings what it left behind to the database, with its next flush.
     """
-    host, _, instance = owner.rpartition(":")
+    place, _, instance = owner.rpartition(":")
     ledger = ledger_for(db)
-    if host != socket.gethostname() or not ledger.has_spool:
+    if not ledger.has_spool or place != _place(ledger.spool.folder):
         return None
     alive = is_alive(ledger.spool.folder, instance)
     if not alive:

@@ -12,6 +12,8 @@ from .ownership import Asked, Owner, segment_of
 from .wording import texts_of, word_set, words_in
 
 _NEAR = 40
+_CUT_SHORT = ("phone", "email", "url", "number", "integer")
+_CUT = re.compile(r"\s?(?:…|\.\.\.)")
 _FAX = re.compile(
     r"\b(?:e-?)?(?:fax|facsimile|telefax|f)\b(?=\W*$)|\be?-?(?:fax|facsimile|telefax)\b",
     re.IGNORECASE,
@@ -42,6 +44,8 @@ def wrong_field(asked: Asked, owner: Owner, column: Column, value: Any) -> str |
     """Return why a value of the row is another than the column's; None if nothing says so."""
     unit = asked.page.units[asked.unit]
     before = unit.text[: asked.span[0] - unit.start]
+    if column.type in _CUT_SHORT and _CUT.match(asked.page.text, asked.span[1]):
+        return "breaks off in the value"
     if column.type == "phone" and (reason := _wrong_line(asked, column, before)):
         return reason
     if column.type == "email" and (reason := _anothers(asked, str(value))):

@@ -109,6 +109,7 @@ class _Work:
         self._changed = asyncio.Event()
         self._status = "running"
         self._suspected: set[str] = set()
+        self._ask_at = 0.0
         self._hook = hook
         self._told: deque[Ended] = deque()
         self._error: BaseException | None = None
@@ -140,10 +141,13 @@ class _Work:
             if self._status != "running" or self._stopping.is_set():
                 return await self._wind_down()
             room = self._slots + self._ahead - len(self._tasks) - len(self._ready)
-            if len(self._ready) <= self._ahead // 2 and room:
+            is_time = time.monotonic() >= self._ask_at or not self._tasks
+            if len(self._ready) <= self._ahead // 2 and room and is_time:
                 answer = await self._claim(room)
                 if answer["units"]:
                     continue
+                # Nothing to claim: the end of each unit is no reason to ask again.
+                self._ask_at = time.monotonic() + self._idle_s(answer)
                 if not self._tasks and self._writer.is_busy:
                     await self._writer.flush()
                     continue
@@ -155,7 +159,8 @@ class _Work:
                     return None
                 await self._wait(self._idle_s(answer))
             else:
-                await self._wait(BEAT_S)
+                left_s = self._ask_at - time.monotonic()
+                await self._wait(left_s if left_s > 0 else BEAT_S)
         return None
 
     def _idle_s(self, answer: Mapping[str, Any]) -> float:

@@ -23,6 +23,7 @@ from llm_common.enrichment import (
 )
 from llm_common.enrichment.fetching import PageCrawler
 from llm_common.enrichment.interfaces import LLMEnricher, SearchService
+from llm_common.enrichment.rows import snippet
 from llm_common.errors import InvalidInputError, JobStateError
 from llm_common.review import decide, reviews
 from llm_common.runs.workers import enqueue
@@ -404,3 +405,17 @@ def test_a_request_says_what_is_wrong() -> None:
         EnrichmentRequest(keys=("name",), columns_to_enrich=("phone:fone",))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="named twice"):
         EnrichmentRequest(keys=("name",), columns_to_enrich=("name",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("Phone: 916-555-0100 … Email: ann@assembly.ca.", "Phone: 916-555-0100\nEmail:"),
+        ("She sits for Fresno ... Party: Democratic now", "She sits for Fresno\nParty: Democratic"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_snippet_says_no_more_than_it_does(said: str | None, text: str) -> None:
+    page = snippet({"url": "https://a.example/", "title": "Ann Lee", "snippet": said})
+    assert page["text"] == f"Ann Lee\n\n{text}".strip()

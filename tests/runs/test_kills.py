@@ -110,6 +110,23 @@ async def test_of_two_processes_the_living_one_takes_what_the_dead_one_held(
     assert after.total() - len(after) <= repeats(database_url) <= SLOTS
 
 
+async def test_a_process_with_a_state_folder_of_its_own_is_not_taken_for_dead(
+    db: Any, database_url: str, tmp_path: Path
+) -> None:
+    traces = tmp_path / "traces"
+    traces.touch()
+    job_id = await make(db, 150)
+    environment = {"DATABASE_URL": database_url, "JOB": job_id, "TRACES": str(traces)}
+    apart = await children.start(
+        CHILD, **environment, LLM_COMMON_STATE_DIR=str(tmp_path / "another user's")
+    )
+    await children.until(lambda: len(finished(database_url)) > 10)
+    done = await work(db, PROJECT, job_id, TwoSteps(traces, "test").pipeline, slots=SLOTS)
+    assert await children.output(apart) == "completed"
+    assert (done.outcomes, done.interruptions) == ({Outcome.DONE: 150}, 0)
+    assert set(executions(traces).values()) == {1}
+
+
 @pytest.mark.parametrize("after", [10, 40])
 async def test_a_zombie_is_fenced(
     db: Any, database_url: str, table: Table, tmp_path: Path, after: int
