@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 from fastapi import FastAPI
 
-from llm_common import CostTracker, EnrichmentPipeline, LLMClient, WebSearchClient
+from llm_common import (
+    CostTracker,
+    EnrichmentPipeline,
+    LLMClient,
+    WebSearchClient,
+    limits,
+    providers,
+)
+from llm_common.database import pool
 from llm_common.enrichment import Components
 from llm_common.enrichment.fetching import PageCrawler
 from llm_common.integrations.fastapi import enrichment_router
+from llm_common.search import http as search_http
 from tests.enrichment.world import NEVER, Model, Served, World, make_world, serve
 
 from .serving import Api, authorize, running
@@ -31,6 +41,10 @@ async def served(world: World, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator
         for name, value in running.providers.environment().items():
             monkeypatch.setenv(name, value)
         yield running
+        limits.forget()
+        await providers.aclose()
+        await search_http.close()
+        await pool.close()
 
 
 @pytest.fixture
@@ -40,21 +54,29 @@ async def costs(database_url: str) -> AsyncIterator[CostTracker]:
     await tracker.aclose()
 
 
-def made(served: Served, costs: CostTracker, **replaced: Any) -> EnrichmentPipeline:
-    crawler = PageCrawler(served.fetcher(), per_host_delay_s=0)
-    return EnrichmentPipeline(
+@asynccontextmanager
+async def made(
+    served: Served, costs: CostTracker, **replaced: Any
+) -> AsyncIterator[EnrichmentPipeline]:
+    """Lend a pipeline over a world."""
+    fetcher = served.fetcher()
+    crawler = PageCrawler(fetcher, per_host_delay_s=0)
+    pipeline = EnrichmentPipeline(
         LLMClient("openai", cost_tracker=costs),
         WebSearchClient(engine="serper", cost_tracker=costs),
         costs,
         components=Components(**{"crawler": crawler, **replaced}),
     )
+    yield pipeline
+    await pipeline.aclose()
+    await crawler.aclose()
+    await fetcher.aclose()
 
 
 @pytest.fixture
 async def pipeline(served: Served, costs: CostTracker) -> AsyncIterator[EnrichmentPipeline]:
-    it = made(served, costs)
-    yield it
-    await it.aclose()
+    async with made(served, costs) as it:
+        yield it
 
 
 @pytest.fixture

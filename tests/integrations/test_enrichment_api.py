@@ -8,12 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
 
 from llm_common import CostTracker, EnrichmentPipeline
 from llm_common.enrichment import open_table
-from llm_common.errors import InvalidInputError
+from llm_common.errors import (
+    BudgetExceededError,
+    DatabaseUnavailableError,
+    DocumentError,
+    InvalidInputError,
+    JobConflictError,
+    JobStateError,
+    LLMCommonError,
+    MissingKeyError,
+    SchemaError,
+    SpoolError,
+    UnknownPriceError,
+)
 from llm_common.integrations.fastapi import enrichment_router
+from llm_common.integrations.fastapi.problems import ProblemRoute
 from tests.enrichment.world import Served, World
 
 from .conftest import COUNT, made
@@ -232,13 +245,39 @@ def test_a_router_is_closed_by_default() -> None:
         enrichment_router(None, authorize=None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (InvalidInputError, 422),
+        (DocumentError, 422),
+        (JobConflictError, 409),
+        (JobStateError, 409),
+        (BudgetExceededError, 402),
+        (UnknownPriceError, 402),
+        (DatabaseUnavailableError, 503),
+        (SchemaError, 503),
+        (MissingKeyError, 500),
+        (SpoolError, 500),
+    ],
+)
+async def test_every_error_has_its_status(error: type[LLMCommonError], status: int) -> None:
+    def raises() -> None:
+        raise error("what is wrong")
+
+    app = FastAPI()
+    router = APIRouter(route_class=ProblemRoute)
+    router.add_api_route("/enrichment/x", raises)
+    app.include_router(router)
+    async with running(app) as api:
+        assert await api.refused("GET", "/x") == (status, "what is wrong")
+
+
 async def test_a_database_that_is_away(served: Served) -> None:
     costs = CostTracker("postgresql://nobody@127.0.0.1:1/none", project="test")
     app = FastAPI()
-    pipeline = made(served, costs)
-    app.include_router(enrichment_router(pipeline, authorize=authorize))
-    async with running(app) as api:
-        status, said = await api.refused("GET", "/jobs")
+    async with made(served, costs) as pipeline:
+        app.include_router(enrichment_router(pipeline, authorize=authorize))
+        async with running(app) as api:
+            status, said = await api.refused("GET", "/jobs")
     assert status == 503
     assert "nobody" not in said
-    await pipeline.aclose()

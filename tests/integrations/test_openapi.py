@@ -1,4 +1,4 @@
-"""What OpenAPI says of the routes is so: schemathesis tries them with everything it can think of."""
+"""What OpenAPI says of the routes is so: schemathesis tries all that it can think of."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from schemathesis import GenerationMode
 from schemathesis.config import SchemathesisConfig
 
 from llm_common import CostTracker, EnrichmentPipeline, LLMClient, WebSearchClient
+from llm_common.database import pool
 from llm_common.enrichment import Components, EnrichmentRequest
 from llm_common.enrichment.interfaces import SearchService, WebCrawler
 from llm_common.integrations.fastapi import enrichment_router
@@ -86,6 +87,7 @@ class Running:
             await self._ended.wait()
         await pipeline.aclose()
         await costs.aclose()
+        await pool.close()
 
 
 @pytest.fixture(scope="module")
@@ -104,9 +106,8 @@ def documented() -> Any:
     app.include_router(enrichment_router(nobody, authorize=authorize))
     # A table is more than its schema can say: its keys are columns of it, its file a table; and a
     # correction is of its column's type.
-    checks = {
-        "positive_data_acceptance": {"expected-statuses": ["2xx", "401", "404", "409", "422"]}
-    }
+    statuses = ["2xx", "401", "404", "409", "422"]
+    checks = {"positive_data_acceptance": {"expected-statuses": statuses}}
     names = ("POST /enrichment/jobs", "POST /enrichment/reviews/{review_id}/correct")
     special = [{"include-name": name, "checks": checks} for name in names]
     config = SchemathesisConfig.from_dict({"headers": HEADERS, "operations": special, "seed": 1})

@@ -1,4 +1,4 @@
-"""The page in a real Chromium: what persons do there, and that nothing which was found ever runs."""
+"""The page in a real Chromium: what persons do there, and that nothing found ever runs."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 
 from llm_common import CostTracker, EnrichmentPipeline, LLMClient, WebSearchClient
 from llm_common.crawling.chromium import executable
+from llm_common.database import pool
 from llm_common.enrichment import Components, EnrichmentRequest
 from llm_common.enrichment.interfaces import LLMEnricher
 from llm_common.integrations.fastapi.local import local_app
@@ -153,6 +154,7 @@ async def place(request: Any, database_url: str) -> AsyncIterator[Place]:
         await page.goto("about:blank")
     await pipeline.aclose()
     await costs.aclose()
+    await pool.close()
 
 
 async def harmless(page: Any) -> None:
@@ -176,13 +178,10 @@ async def test_a_job_is_followed_and_told_what_to_do(place: Place) -> None:
     await page.get_by_text("0 of 4 rows, 0 %").wait_for()
     assert page.url == f"{place.base}/#/jobs/{job_id}"
     await page.get_by_role("button", name="Resume").click()
-    await (
-        page.get_by_text("The job is running")
-        .or_(page.get_by_text("The job is pending"))
-        .wait_for()
-    )
+    begun = page.get_by_text("The job is running.").or_(page.get_by_text("The job is pending."))
+    await begun.first.wait_for()
     await page.get_by_role("button", name="Pause").click()
-    await page.get_by_text("The job is paused").wait_for()
+    await page.get_by_text("The job is paused.").wait_for()
     await page.locator(".badge", has_text="paused").first.wait_for()
     place.enricher.go_on.set()
     await place.pipeline.wait(job_id)

@@ -31,12 +31,11 @@ class Wrong(LLMEnricher):
 
 @pytest.fixture
 async def api(served: Served, costs: CostTracker) -> AsyncIterator[Api]:
-    pipeline = made(served, costs, enricher=Wrong())
-    app = FastAPI()
-    app.include_router(enrichment_router(pipeline, authorize=authorize))
-    async with running(app) as api:
-        yield api
-    await pipeline.aclose()
+    async with made(served, costs, enricher=Wrong()) as pipeline:
+        app = FastAPI()
+        app.include_router(enrichment_router(pipeline, authorize=authorize))
+        async with running(app) as api:
+            yield api
 
 
 async def doubtful(api: Api, world: World, count: int = 4) -> str:
