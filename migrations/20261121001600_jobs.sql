@@ -23,8 +23,8 @@ ALTER TABLE pipeline_runs ADD CONSTRAINT pipeline_runs_status_check CHECK (statu
     'running', 'completed', 'failed', 'insufficient_evidence', 'cancelled', 'paused', 'queued', 'skipped')) NOT VALID;
 ALTER TABLE pipeline_runs VALIDATE CONSTRAINT pipeline_runs_status_check;
 SELECT llm_add_index('idx_pipeline_runs_job_ordinal', 'pipeline_runs (job_id, ordinal)', false);
--- Others begin with the same column.
-SELECT llm_drop_indexes(ARRAY['idx_pipeline_runs_job_id', 'idx_pipeline_steps_run_id']);
+-- The other one begins with the same column.
+SELECT llm_drop_indexes(ARRAY['idx_pipeline_runs_job_id']);
 
 -- What a job has cost.
 SELECT llm_add_index('idx_cost_tracking_job_id', 'cost_tracking (job_id) WHERE job_id IS NOT NULL', false);

@@ -93,6 +93,27 @@ def analyze(
 
 
 @app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8765,
+    provider: Annotated[str, typer.Option(help="Who serves the model.")] = "openrouter",
+    model: Annotated[
+        str | None, typer.Option(help="Of jobs that name none. By default the task extract's.")
+    ] = None,
+    engine: enriching.Engines = None,
+    database: Database = None,
+    project: Project = None,
+    as_json: Json = False,
+) -> None:
+    """Serve enrichments over HTTP, and a page for them; prints the address that opens it."""
+    from . import serve as serving
+
+    using = serving.Using(provider, model, engine or ["zai"], False, 1.0, ())
+    where, at = Where.of(database, project), serving.Address(host, port)
+    run(serving.serve(where, using, at, as_json=as_json))
+
+
+@app.command()
 def search(
     query: Annotated[str, typer.Argument(help="What to search for.")],
     engine: Annotated[

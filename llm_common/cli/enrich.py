@@ -105,7 +105,7 @@ async def enrich(job: Job, *, estimate_only: bool, sure: bool, as_json: bool) ->
     table = await asyncio.to_thread(job.read.open)
     request, config = _request(job), _config(job)
     target = _target(job)
-    async with _pipeline(job) as pipeline:
+    async with pipeline_of(job.where, job.using) as pipeline:
         expected = await asyncio.to_thread(
             lambda: pipeline.estimate(job.read.rows(table), request, config)
         )
@@ -173,12 +173,13 @@ def _target(job: Job) -> Path:
 
 
 @asynccontextmanager
-async def _pipeline(job: Job) -> AsyncGenerator[EnrichmentPipeline]:
-    costs = await job.where.tracker()
-    search = WebSearchClient(engine=list(job.using.engines), cost_tracker=costs)
-    crawler = PageCrawler(guard=guard(job.using.networks), per_host_delay_s=job.using.delay_s)
+async def pipeline_of(where: Where, using: Using) -> AsyncGenerator[EnrichmentPipeline]:
+    """Connect everything that an enrichment needs."""
+    costs = await where.tracker()
+    search = WebSearchClient(engine=list(using.engines), cost_tracker=costs)
+    crawler = PageCrawler(guard=guard(using.networks), per_host_delay_s=using.delay_s)
     pipeline = EnrichmentPipeline(
-        LLMClient(job.using.provider, cost_tracker=costs),
+        LLMClient(using.provider, cost_tracker=costs),
         search,
         costs,
         components=Components(crawler=crawler),

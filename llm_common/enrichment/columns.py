@@ -41,6 +41,7 @@ _URL = re.compile(
     r"(?:/[^\s<>\"|]*)?)(?![\w@])",
     re.IGNORECASE,
 )
+_PARTY = re.compile(r"\(([A-Z])(?:[-–][A-Z][\w. -]*)?\)|(?<![\w-])([A-Z])[-–][A-Z]{2}(?![\w])")
 _SPACE = re.compile(r"\s+")
 _LONGEST_URL_END = ".,;:!?)]}'\""
 
@@ -154,8 +155,18 @@ def _choice(column: Column, text: str) -> str | None:
     for choice in column.choices:
         if choice.casefold() == text.casefold() or (wanted and texts_of(choice) == wanted):
             return choice
+    if letter := _PARTY.fullmatch(text) or re.fullmatch("([A-Z])()", text):
+        return _lettered(column, letter[1] or letter[2])
     near = [choice for choice in column.choices if wanted and _same_stems(texts_of(choice), wanted)]
     return near[0] if len(near) == 1 else None
+
+
+def _lettered(column: Column, letter: str) -> str | None:
+    """Return the party that a letter stands for, if it is the only one: ``(D-Fresno)``."""
+    if not label_words(column) & {"party", "affiliation"}:
+        return None
+    named = [choice for choice in column.choices if choice[:1].upper() == letter]
+    return named[0] if len(named) == 1 else None
 
 
 def _same_stems(ours: list[str], theirs: list[str]) -> bool:
@@ -178,6 +189,11 @@ def _choices_in(column: Column, passage: str) -> list[tuple[Any, int, int]]:
             last = at + len(wanted) - 1
             if _same_stems(wanted, [word.text for word in words[at : last + 1]]):
                 spans.append((choice, words[at].start, words[last].end))
+    spans += [
+        (choice, match.start(), match.end())
+        for match in _PARTY.finditer(passage)
+        if (choice := _lettered(column, match[1] or match[2]))
+    ]
     whole = [
         one
         for one in spans

@@ -19,7 +19,8 @@ _DEEPEST = 12
 _TOLD = (
     "telephone", "faxNumber", "email", "jobTitle", "honorificPrefix", "birthDate", "foundingDate",
     "url", "streetAddress", "addressLocality", "addressRegion", "postalCode", "addressCountry",
-    "numberOfEmployees", "affiliation", "memberOf", "openingHours", "contactType", "legalName",
+    "address", "numberOfEmployees", "affiliation", "memberOf", "openingHours", "contactType",
+    "legalName",
 )  # fmt: skip
 _WORDS = re.compile(r"(?<=[a-z])(?=[A-Z])")
 

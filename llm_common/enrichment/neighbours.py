@@ -15,13 +15,14 @@ from .states import GIVEN_NAMES, NAMES, only_state, state_of, states_in
 from .wording import Word, words_in
 
 _ADDRESS = re.compile(
-    r"\bP\.?\s?O\.?\s*(?:Box|Drawer)\s*\w+"
+    r"\S+@\S+|https?://\S+"
+    r"|\bP\.?\s?O\.?\s*(?:Box|Drawer)\s*\w+"
     r"|(?<![\d(+-])\d{1,6}(?:-\d+)?(?: [NSEW]\.?)?(?: (?:[A-Z][\w.'’-]*|\d+(?:st|nd|rd|th))){1,4}? "
     r"(?:St|Street|Ave|Avenue|Blvd|Boulevard|Rd|Road|Dr|Drive|Ln|Lane|Hwy|Highway|Pkwy|Parkway|Way"
     r"|Plaza|Square|Sq|Ct|Court|Circle|Cir|Pl|Place|Terrace|Mall|Broadway)\b\.?"
     r"|[A-Z][\w.'’-]*, [A-Z]{2}\.?,? \d{5}(?:-\d{4})?"
 )
-"""Boxes, streets and towns, which are called like people."""
+"""Addresses of all kinds: boxes, streets and towns are called like people."""
 _MOST_WORDS = 6
 
 
@@ -30,11 +31,16 @@ def others_in(key: Key, text: str) -> list[Span]:
     if key.kind == "state":
         return [(start, end) for code, start, end in states_in(text) if code != key.state]
     own = places_of(key, text)
-    text = _ADDRESS.sub(lambda match: ";" * len(match[0]), text)
+    text = without_addresses(text)
     if key.kind == "number":
         return [span for span in numbered(Key("number", "", key.labels), text) if span not in own]
     spans = (span for run in _runs(text) for span in _others(key, run, text))
     return [s for s in spans if not any(s[0] < end and start < s[1] for start, end in own)]
+
+
+def without_addresses(text: str) -> str:
+    """Return a text of the same length, its addresses blotted out."""
+    return _ADDRESS.sub(lambda match: ";" * len(match[0]), text)
 
 
 @lru_cache(maxsize=16_384)

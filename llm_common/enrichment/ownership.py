@@ -14,6 +14,7 @@ from itertools import pairwise
 
 from . import lexicon as lex
 from .naming import Key, Span, initials_of, is_label
+from .neighbours import without_addresses
 from .page_text import PageText, Unit, named
 from .wording import texts_of, words_in
 
@@ -91,8 +92,9 @@ def owner_of(asked: Asked) -> Owner | str:
         return "does not say whose fact it is"
     if lone := _lone_name(asked, unit):
         return f"stands nearer to {lone!r}"
-    is_checked = unit.is_short or not is_about(asked.page, asked.key)
-    if asked.key.kind == "person" and is_checked and (words := _unknown(unit.text)):
+    begins_small = unit.text.lstrip()[:1].islower()
+    is_checked = unit.is_short or begins_small or not is_about(asked.page, asked.key)
+    if asked.key.kind == "person" and is_checked and (words := _unknown(_around(asked, unit))):
         return f"stands nearer to {words!r}"
     return _above(asked)
 
@@ -279,9 +281,15 @@ def _is_wordy(word: str) -> bool:
     return word.replace("-", "").isalpha()
 
 
+def _around(asked: Asked, unit: Unit) -> str:
+    """Return a unit without the value."""
+    start, end = (max(0, offset - unit.start) for offset in asked.span)
+    return f"{unit.text[:start]};{unit.text[end:]}"
+
+
 def _unknown(text: str) -> str | None:
     """Return two words side by side that are no labels: names need no capitals."""
-    bare = _VALUE_LIKE.sub(";", text)
+    bare = _VALUE_LIKE.sub(";", without_addresses(text))
     for one, other in pairwise(words_in(bare)):
         is_plain = _is_wordy(one.text) and _is_wordy(other.text)
         is_label = {one.text, other.text} & (lex.LABELS | lex.FUNCTION)
@@ -303,7 +311,8 @@ def _may_be_name(unit: Unit) -> bool:
     """Whether a line between two values may begin another entry, however it is written."""
     plain = [word for word in words_in(unit.text) if word.text.isalpha()]
     unknown = [w for w in plain if w.text not in lex.LABELS and w.text not in lex.FUNCTION]
-    return len(plain) == len(words_in(unit.text)) and 1 <= len(unknown) <= 4
+    is_sentence = unit.text.rstrip().endswith((".", "!", "?"))
+    return len(plain) == len(words_in(unit.text)) <= 5 and bool(unknown) and not is_sentence
 
 
 def _first(unit: Unit, spans: tuple[Span, ...]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from itertools import islice
 from logging import ERROR
 from typing import Any
@@ -12,15 +12,12 @@ from ..cost_tracker import CostTracker
 from ..database import Database
 from ..errors import InvalidInputError, JobStateError
 from ..llm_client import LLMClient
-from ..review import put_doubts
 from ..runs import (
     CommitHook,
     JobProgress,
     JobRecord,
     NewJob,
     Pipeline,
-    Retries,
-    UnitRun,
     control,
     create_job,
     find_job,
@@ -32,14 +29,10 @@ from ..runs import (
 )
 from ..telemetry import event
 from ..web_search import WebSearchClient
-from .choosing import DefaultCrawlDecisionMaker
 from .components import Components
-from .doubts import doubts_of
-from .enricher import ModelEnricher
 from .estimating import Estimate, estimate
 from .fetching import PageCrawler
 from .intake import Rows, batched, peeked, units_for
-from .interfaces import LLMEnricher, StateStore
 from .models import (
     EnrichedRow,
     EnrichmentRequest,
@@ -47,26 +40,20 @@ from .models import (
     JobState,
     JobStatus,
     PipelineConfig,
-    RowState,
-    RowStatus,
 )
-from .pool import AskPool
-from .queries import DefaultQueryStringBuilder
 from .reading import (
     PIPELINE,
     config_of,
     job_state,
     options_of,
     progress_body,
-    request_of,
     result_of,
 )
 from .row_ids import check_keys, identified
 from .row_pages import rows_of
-from .rows import VERSION, Parts, RowRun, step_versions
-from .searching import WebSearchService
+from .rows import VERSION, step_versions
 from .state import PostgresStateStore
-from .state_files import mirror_of
+from .working import Tools, enricher_of, for_any_job, mirror_of, pipeline_of, pool_of
 
 PILOT_ROWS = 5
 
@@ -90,12 +77,11 @@ class EnrichmentPipeline:
         *,
         components: Components | None = None,
     ) -> None:
-        self._llm = llm.with_tracker(costs)
-        self._search = search.with_tracker(costs)
         self._costs = costs
         self._db: Database = costs.db
         self._components = components or Components()
-        self._crawler = self._components.crawler or PageCrawler()
+        self._clients = llm.with_tracker(costs), search.with_tracker(costs)
+        self._crawler = PageCrawler() if self._components.crawler is None else None
         self._working: dict[str, asyncio.Task[JobProgress]] = {}
 
     @property
@@ -140,7 +126,7 @@ class EnrichmentPipeline:
         job = NewJob(PIPELINE, VERSION, options, job_id, idempotency_key, config.budget_usd)
         units = units_for(identified(batched(rows), request.keys))
         made, _ = await create_job(self._db, self.project, job, units)
-        if store := self._mirror(config):
+        if store := mirror_of(self._tools, config):
             await store.save_job_state(job_state(made, None))
         return made.job_id
 
@@ -179,23 +165,19 @@ class EnrichmentPipeline:
         """
         job = await self._found(job_id)
         config = config_of(job)
-        pool = AskPool(
-            self._enricher(request_of(job), config),
-            most_rows=1 if config.row_budget_usd is not None else config.batch_size,
-            most_tokens=config.max_input_tokens,
-        )
+        pool = pool_of(self._tools, job)
         try:
             return await work(
                 self._db,
                 self.project,
                 job_id,
-                self._pipeline(job, pool),
+                pipeline_of(self._tools, job, pool),
                 slots=config.batch_size * config.max_parallel_batches,
                 on_commit=on_commit,
             )
         finally:
             await pool.aclose()
-            if store := self._mirror(config):
+            if store := mirror_of(self._tools, config):
                 await store.save_job_state(await self._state(job_id))
 
     async def enrich(
@@ -226,7 +208,13 @@ class EnrichmentPipeline:
             InvalidInputError: a key column is missing, or there is no row.
         """
         config = config or PipelineConfig()
-        return estimate(rows, request, config, self._enricher(request, config), self._search.engine)
+        return estimate(
+            rows,
+            request,
+            config,
+            enricher_of(self._tools, request, config),
+            self._tools.search.engine,
+        )
 
     async def progress(self, job_id: str) -> JobProgress:
         """Return how far a job is, with its rate, its costs and what is left."""
@@ -337,48 +325,19 @@ class EnrichmentPipeline:
         for task in list(self._working.values()):
             task.cancel()
         await asyncio.gather(*self._working.values(), return_exceptions=True)
-        if isinstance(self._crawler, PageCrawler) and self._components.crawler is None:
+        if self._crawler is not None:
             await self._crawler.aclose()
 
-    def _pipeline(self, job: JobRecord, pool: AskPool) -> Pipeline:
-        request, config = request_of(job), config_of(job)
-        parts = Parts(
-            request=request,
-            config=config,
-            builder=self._components.query_builder or DefaultQueryStringBuilder(),
-            search=self._components.search_service
-            or WebSearchService(self._search, count=config.crawl_config.max_results_per_query),
-            chooser=self._components.decision_maker or DefaultCrawlDecisionMaker(),
-            crawler=self._crawler,
-            pool=pool,
-        )
-        store = self._mirror(config)
+    def for_workers(self) -> Pipeline:
+        """Return what a worker needs for any enrichment of this project, as `llm-common worker`."""
+        return for_any_job(self._tools)
 
-        async def unit(run: UnitRun, given: Mapping[str, Any]) -> Any:
-            async def note(status: RowStatus, data: Any = None) -> None:
-                if store:
-                    state = RowState(row_id=run.unit_key, status=status, enriched_data=data)
-                    await store.save_row_state(job.job_id, state)
-
-            output = await RowRun(run, given["data"], parts, note).enrich()
-            where = {"project": self.project, "job_id": job.job_id}
-            await put_doubts(self._db, where, run.id, run.unit_key, doubts_of(output))
-            await note(RowStatus.COMPLETED, output["cells"])
-            return output
-
-        retries = Retries(config.max_retries, config.retry_delay_seconds)
-        return Pipeline(PIPELINE, unit, VERSION, retries, step_versions())
-
-    def _enricher(self, request: EnrichmentRequest, config: PipelineConfig) -> LLMEnricher:
-        return self._components.enricher or ModelEnricher(
-            self._llm,
-            keys=request.keys,
-            model=config.model,
-            max_input_tokens=config.max_input_tokens,
-        )
-
-    def _mirror(self, config: PipelineConfig) -> StateStore | None:
-        return self._components.state_store or mirror_of(config)
+    @property
+    def _tools(self) -> Tools:
+        llm, search = self._clients
+        crawler = self._crawler or self._components.crawler
+        assert crawler is not None, "one of the two is there"
+        return Tools(self._db, self.project, llm, search, crawler, self._components)
 
     async def _state(self, job_id: str) -> JobState:
         state = await PostgresStateStore(self._db, self.project).load_job_state(job_id)

@@ -68,7 +68,7 @@ class _Progress:
     costs: dict[str, Decimal | None] = field(default_factory=dict[str, Decimal | None])
     results: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     read: set[str] = field(default_factory=set[str])
-    pages: int = 0
+    pages: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])
     rounds: int = 0
     stopped: str | None = None
 
@@ -130,8 +130,9 @@ class RowRun:
             found = await self._search(number, weak)
             await self._ask(f"{number} snippets", [snippet(one) for one in found], now)
             if weak := state.weak(now):
-                pages = await self._crawl(number)
-                await self._ask(f"{number} pages", pages, now)
+                state.pages += await self._crawl(number)
+                # What was read before is shown again: it may say what was overlooked.
+                await self._ask(f"{number} pages", state.pages, now)
 
     async def _search(self, number: int, weak: Sequence[Column]) -> list[dict[str, Any]]:
         """Return results that are new to the row."""
@@ -199,9 +200,7 @@ class RowRun:
         )  # fmt: skip
         self._state.read.update(urls)
         found = await _what_came([self._page(url) for url in dict.fromkeys(urls)])
-        pages = [page for pages in found for page in pages]
-        self._state.pages += sum(page.get("reason") == "fetched" for page in pages)
-        return pages
+        return [page for pages in found for page in pages]
 
     async def _page(self, url: str) -> list[dict[str, Any]]:
         config = self._config.crawl_config
@@ -295,7 +294,7 @@ class RowRun:
             confidence=round(sum(cell.confidence for cell in cells.values()) / len(cells), 3),
             processing_time=round(seconds, 3),
             cost_usd=sum(known, Decimal(0)) if len(known) == len(costs) else None,
-            pages_read=state.pages,
+            pages_read=sum(page.get("reason") == "fetched" for page in state.pages),
             rounds=state.rounds,
         )
         return {
@@ -346,9 +345,8 @@ def snippet(result: Dict) -> dict[str, Any]:
     """Return a search result as a page that says only what its snippet does."""
     # What an engine has joined stands apart on the page: no quote may span it. And its last word
     # may be half of one, such as an address without its end.
-    whole, _, last = (result.get("snippet") or "").rstrip().rpartition(" ")
-    said = f"{whole} {last}" if last.endswith((".", "!", "?")) else whole
-    text = "\n\n".join([result.get("title") or "", "\n".join(_JOINED.split(said))]).strip()
+    whole = (result.get("snippet") or "").rstrip().rpartition(" ")[0]
+    text = "\n\n".join([result.get("title") or "", "\n".join(_JOINED.split(whole))]).strip()
     return {
         "url": result["url"],
         "title": result.get("title") or "",

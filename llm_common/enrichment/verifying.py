@@ -34,6 +34,13 @@ Dict = Mapping[str, Any]
 Stood = Literal["verified", "repaired"]
 
 _EDGES = " \t\r\n|#*->•\"'“”‘’"
+_ORDERS = re.compile(
+    r"\b(?:ignore|disregard|forget|override)\b[^.\n]{0,30}\b(?:previous|prior|above|earlier|preceding|all)\b"
+    r"[^.\n]{0,20}\b(?:instruction|prompt|rule|order|direction)s?\b"
+    r"|\b(?:mark|report|return) (?:it|them|this|these)\b[^.\n]{0,20}\b(?:as )?verified\b",
+    re.IGNORECASE,
+)
+"""Written for models: a page that has such a thing bears out nothing."""
 _TELLING = frozenset({"phone", "email", "url", "date"})
 """Types whose values tell by themselves what they are; others need their column's name beside."""
 _TELLING_LENGTH = 8
@@ -174,8 +181,10 @@ def _by_value(case: Case, page: Dict) -> list[Proof]:
     text = text_of(page)
     proofs: list[Proof] = []
     for start, end in places(case.column, case.value, text.text, region=case.region):
-        unit = text.units[text.unit_at(start)]
-        if not _tells(case, unit.text):
+        number = text.unit_at(start)
+        unit, above = text.units[number], text.units[max(0, number - 1)]
+        is_field = len(words_in(above.text)) <= 3
+        if not _tells(case, f"{above.text}\n{unit.text}" if is_field else unit.text):
             continue
         proof = _proved(case, page, ((start, end), (unit.start, unit.end)), "repaired")
         if proof.verdict != "unverified":
@@ -253,6 +262,8 @@ def _value_spans(
 def _proved(case: Case, page: Dict, at: tuple[Span, Span], status: Stood) -> Proof:
     """Judge one place of a page: where the value stands, and the quote around it."""
     (span, quote), text = at, text_of(page)
+    if _ORDERS.search(text.text):
+        return Proof("unverified", reason="the page tells its readers what to answer")
     asked = Asked(text, span, primary_of(case.keys), case.values, case.identity)
     owner = owner_of(asked)
     if isinstance(owner, str):

@@ -32,7 +32,6 @@ ALTER TABLE pipeline_runs ADD CONSTRAINT pipeline_runs_status_check CHECK (statu
 SELECT llm_drop_indexes(ARRAY[
     'idx_pipeline_jobs_idempotency', 'idx_pipeline_runs_job_ordinal', 'idx_cost_tracking_job_id']);
 SELECT llm_add_index('idx_pipeline_runs_job_id', 'pipeline_runs (job_id)', false);
-SELECT llm_add_index('idx_pipeline_steps_run_id', 'pipeline_steps (run_id)', false);
 SELECT llm_drop_columns('pipeline_steps', ARRAY['repeats']);
 SELECT llm_drop_columns('pipeline_runs', ARRAY[
     'ordinal', 'input', 'output', 'outcome', 'fault', 'tries', 'interruptions', 'versions']);

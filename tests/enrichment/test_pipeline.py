@@ -23,8 +23,11 @@ from llm_common.enrichment import (
 )
 from llm_common.enrichment.fetching import PageCrawler
 from llm_common.enrichment.interfaces import LLMEnricher, SearchService
+from llm_common.enrichment.rows import snippet
 from llm_common.errors import InvalidInputError, JobStateError
 from llm_common.review import decide, reviews
+from llm_common.runs.workers import enqueue
+from llm_common.runs.workers import serve as serve_jobs
 from llm_common.search import http as search_http
 from tests.enrichment.world import NEVER, Model, Served, World, make_world, score, serve
 from tests.servers import fetch
@@ -357,6 +360,24 @@ async def test_state_is_kept_in_files_as_well(
     assert await stored.list_job_ids() == []
 
 
+async def test_workers_enrich_any_job(
+    pipeline: EnrichmentPipeline, served: Served, world: World, database_url: str
+) -> None:
+    ids = [
+        await pipeline.submit(world.rows(), world.request([column]), CONFIG)
+        for column in ("party", "phone")
+    ]
+    for job_id in ids:
+        await enqueue(database_url, PROJECT, job_id)
+    await serve_jobs(database_url, PROJECT, [pipeline.for_workers()], once=True)
+    for job_id, column in zip(ids, ("party", "phone"), strict=True):
+        result = await pipeline.result(job_id)
+        assert (result.status, result.successful_rows) == ("completed", COUNT)
+        assert {tuple(row.cells) for row in result.enriched_rows} == {(column,)}
+    far = [await pipeline.progress(job_id) for job_id in ids]
+    assert sum(one.cost_usd for one in far) == served.providers.invoice.total_usd
+
+
 async def test_a_job_of_another_kind_is_none(
     pipeline: EnrichmentPipeline, costs: CostTracker
 ) -> None:
@@ -384,3 +405,17 @@ def test_a_request_says_what_is_wrong() -> None:
         EnrichmentRequest(keys=("name",), columns_to_enrich=("phone:fone",))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="named twice"):
         EnrichmentRequest(keys=("name",), columns_to_enrich=("name",))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("said", "text"),
+    [
+        ("Phone: 916-555-0100 … Email: ann@assembly.ca.", "Phone: 916-555-0100\nEmail:"),
+        ("She sits for Fresno ... Party: Democratic now", "She sits for Fresno\nParty: Democratic"),
+        ("", ""),
+        (None, ""),
+    ],
+)
+def test_a_snippet_says_no_more_than_it_does(said: str | None, text: str) -> None:
+    page = snippet({"url": "https://a.example/", "title": "Ann Lee", "snippet": said})
+    assert page["text"] == f"Ann Lee\n\n{text}".strip()

@@ -45,7 +45,7 @@ async def enriched(
         assert far.cost_usd == served.providers.invoice.total_usd
         assert served.closed_and_asked == []
         # The model was asked, and did err.
-        assert set(served.model.counts) >= {"invented", "dropped", "malformed", "altered"}
+        assert set(served.model.counts) >= {"invented", "dropped", "altered"}
         return score(world, result.enriched_rows, served.model)
 
 

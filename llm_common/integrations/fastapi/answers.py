@@ -156,6 +156,7 @@ class ReviewItem(Frozen):
     """A value that waits for a person's word, or has it.
 
     Attributes:
+        row: the columns of its row, as they were submitted.
         field: the column that it is a value of.
         details: the cell, with what speaks for and against the value.
         decided: the value that holds now.
@@ -165,6 +166,7 @@ class ReviewItem(Frozen):
     id: str
     job_id: str
     unit_key: str
+    row: Mapping[str, Any]
     field: str
     value: Any
     details: Mapping[str, Any]
@@ -177,9 +179,10 @@ class ReviewItem(Frozen):
     decided_at: datetime | None
 
     @classmethod
-    def of(cls, review: Review) -> ReviewItem:
+    def of(cls, review: Review, row: Mapping[str, Any]) -> ReviewItem:
         """Return what is told of a review."""
-        return cls.model_validate({name: getattr(review, name) for name in cls.model_fields})
+        told = {name: getattr(review, name) for name in cls.model_fields if name != "row"}
+        return cls.model_validate({**told, "row": row})
 
 
 class Reviews(Frozen):

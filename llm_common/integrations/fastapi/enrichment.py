@@ -66,11 +66,13 @@ class _Jobs:
     Args:
         pipeline: works on the jobs.
         limits: of what clients send.
+        model: of jobs that name none.
     """
 
-    def __init__(self, pipeline: EnrichmentPipeline, limits: Limits) -> None:
+    def __init__(self, pipeline: EnrichmentPipeline, limits: Limits, model: str | None) -> None:
         self._pipeline = pipeline
         self._limits = limits
+        self._model = model
 
     async def submit(
         self,
@@ -83,7 +85,7 @@ class _Jobs:
         key: Key = None,
     ) -> Accepted | JSONResponse:
         """Submit a table, as rows in JSON or as a file in a form; it is worked on behind."""
-        order = await read_order(request, folder, self._limits)
+        order = await read_order(request, folder, self._limits, self._model)
         if dry_run:
             return JSONResponse((await self._estimated(order)).model_dump(mode="json"))
         job_id = str(uuid4())
@@ -195,6 +197,7 @@ def enrichment_router(
     *,
     authorize: Callable[..., Any],
     max_upload_bytes: int = UPLOAD_BYTES,
+    model: str | None = None,
 ) -> APIRouter:
     """Return the routes of enrichments: ``/enrichment/jobs`` and ``/enrichment/reviews``.
 
@@ -205,6 +208,7 @@ def enrichment_router(
             not come in; of the stream's handshake as well, which it sees as a GET of the status.
             A text that it returns is stored as who decided a review: a name, never a token.
         max_upload_bytes: of a body, in bytes; a larger one is answered with 413.
+        model: is asked by jobs that name none; by default the task `extract`'s.
 
     Raises:
         InvalidInputError: there is no `authorize`, or the limit is none.
@@ -225,7 +229,7 @@ def enrichment_router(
         route_class=ProblemRoute,
         generate_unique_id_function=lambda route: route.name,
     )
-    jobs = _Jobs(pipeline, Limits(max_upload_bytes))
+    jobs = _Jobs(pipeline, Limits(max_upload_bytes), model)
     _add_submission(router, jobs, authorize)
     _add_reading(router, jobs, authorize)
     _add_events(router, jobs, pipeline, authorize)

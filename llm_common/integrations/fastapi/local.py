@@ -32,13 +32,16 @@ HEADERS = {
 REFUSAL = "open the address that llm-common serve has printed, or send its token as Bearer"
 
 
-def local_app(pipeline: EnrichmentPipeline, *, token: str, user: str, port: int) -> FastAPI:
+def local_app(
+    pipeline: EnrichmentPipeline, *, token: str, user: str, port: int, model: str | None = None
+) -> FastAPI:
     """Return an application that whoever knows the token may use, by header or in a browser.
 
     Args:
         token: long and random; ``/enter?token=…`` exchanges it for a cookie.
         user: who decides reviews.
         port: names the cookie: all ports of a host share theirs.
+        model: as for `enrichment_router`.
     """
     cookie = f"llm_common_{port}"
     authorize = _guard(token, cookie, user)
@@ -56,7 +59,7 @@ def local_app(pipeline: EnrichmentPipeline, *, token: str, user: str, port: int)
         redoc_url=None,
     )
     app.add_middleware(_Headers)
-    app.include_router(enrichment_router(pipeline, authorize=authorize))
+    app.include_router(enrichment_router(pipeline, authorize=authorize, model=model))
     app.include_router(page_router(authorize=authorize))
 
     async def openapi() -> JSONResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Path, Query
@@ -12,6 +13,7 @@ from ...enrichment.columns import normal_value
 from ...enrichment.reading import request_of
 from ...errors import InvalidInputError
 from ...review import Action, Review, State, decide, find_review, reviews
+from ...runs import units_of
 from ...types import Frozen
 from .answers import ReviewItem, Reviews
 from .problems import absent, responses
@@ -64,7 +66,7 @@ class _Queue:
                 limit=limit,
             )
         ]
-        items = tuple(ReviewItem.of(one) for one in found)
+        items = await self._items(found)
         return Reviews(reviews=items, next=found[-1].place if len(found) == limit else None)
 
     async def decide(
@@ -78,7 +80,17 @@ class _Queue:
         made = await decide(
             pipeline.db, pipeline.project, found.id, action, value=value, by=who, note=note
         )
-        return ReviewItem.of(made)
+        return (await self._items([made]))[0]
+
+    async def _items(self, found: Sequence[Review]) -> tuple[ReviewItem, ...]:
+        """Return reviews with their rows."""
+        rows: dict[tuple[str, str], Mapping[str, Any]] = {}
+        for job_id in {one.job_id for one in found}:
+            units = list({one.unit_key for one in found if one.job_id == job_id})
+            pipeline = self._pipeline
+            async for unit in units_of(pipeline.db, pipeline.project, job_id, units=units):
+                rows[job_id, unit["unit_key"]] = unit["input"].get("data", {})
+        return tuple(ReviewItem.of(one, rows.get((one.job_id, one.unit_key), {})) for one in found)
 
     async def _found(self, review_id: str) -> Review:
         try:

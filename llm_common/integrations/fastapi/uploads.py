@@ -8,14 +8,14 @@ import json
 import shutil
 import zipfile
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from fastapi import HTTPException, Request, UploadFile
+from fastapi import HTTPException, Request
 from pydantic import Field, ValidationError
-from starlette.datastructures import FormData
+from starlette.datastructures import FormData, UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from ...enrichment import EnrichmentRequest, PipelineConfig, open_table
@@ -70,11 +70,14 @@ class Order:
     config: PipelineConfig
 
 
-async def read_order(request: Request, folder: Path, limits: Limits) -> Order:
+async def read_order(
+    request: Request, folder: Path, limits: Limits, model: str | None = None
+) -> Order:
     """Read a job from JSON, or from a form with a table.
 
     Args:
         folder: temporary; the table is kept there while it is read.
+        model: of jobs that name none.
 
     Raises:
         HTTPException: 413 where it is too large, 415 where it is neither.
@@ -91,7 +94,8 @@ async def read_order(request: Request, folder: Path, limits: Limits) -> Order:
     if order.config.enable_state_persistence or order.config.state_persistence_path:
         raise InvalidInputError("config: where state is written is for the server to say")
     await asyncio.to_thread(_check, order.rows(), limits)
-    return order
+    config = order.config.model_copy(update={"model": order.config.model or model})
+    return replace(order, config=config)
 
 
 async def limited(request: Request, most: int) -> AsyncGenerator[bytes]:
