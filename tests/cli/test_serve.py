@@ -15,6 +15,8 @@ from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from websockets.asyncio.client import connect
+from websockets.exceptions import InvalidStatus
 
 from tests.cli.command import TIMEOUT_S, Command, Ended
 
@@ -96,6 +98,12 @@ async def test_another_port_of_the_host_is_not_our_page(cli: Command) -> None:
         ]
         for headers in theirs:
             assert (await browser.post(path, headers=headers)).status_code == 401
+        cookie = "; ".join(f"{one.name}={one.value}" for one in browser.cookies.jar)
+        stream = f"{it.base.replace('http', 'ws')}/enrichment/jobs/nothing/stream"
+        for origin, status in ((it.base, 404), ("http://127.0.0.1:9", 401), ("null", 401)):
+            with pytest.raises(InvalidStatus) as refused:
+                await connect(stream, additional_headers={"Cookie": cookie, "Origin": origin})
+            assert refused.value.response.status_code == status
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

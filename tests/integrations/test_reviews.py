@@ -12,9 +12,11 @@ from fastapi import FastAPI
 from llm_common import CostTracker
 from llm_common.enrichment.interfaces import LLMEnricher
 from llm_common.integrations.fastapi import enrichment_router
+from llm_common.review import Doubt, put_doubts
+from llm_common.runs import NewJob, NewUnit, create_job, units_of
 from tests.enrichment.world import Served, World
 
-from .conftest import made
+from .conftest import PROJECT, made
 from .serving import Api, authorize, running
 from .test_enrichment_api import CONFIG
 
@@ -97,6 +99,18 @@ async def test_a_correction_is_of_the_column_s_type(api: Api, world: World) -> N
     refused = [{}, {"value": None}, {"value": []}, {"value": "x", "more": 1}]
     assert {(await api.refused("POST", path, json=given))[0] for given in refused} == {422}
     assert (await api.ok("GET", "/reviews?state=open"))["reviews"] == [one]
+
+
+async def test_a_doubt_of_another_kind_of_job(api: Api, costs: CostTracker) -> None:
+    """The queue is the project's."""
+    job, _ = await create_job(costs.db, PROJECT, NewJob("other"), [NewUnit("a", {})])
+    (unit,) = [one async for one in units_of(costs.db, PROJECT, job.job_id)]
+    where = {"project": PROJECT, "job_id": job.job_id}
+    await put_doubts(costs.db, where, unit["run_id"], "a", [Doubt("anything", "x", {})])
+    (one,) = (await api.ok("GET", "/reviews"))["reviews"]
+    assert (one["field"], one["row"]) == ("anything", {})
+    decided = await api.ok("POST", f"/reviews/{one['id']}/correct", json={"value": "as it is"})
+    assert decided["decided"] == "as it is"
 
 
 async def test_a_review_that_there_is_not(api: Api) -> None:

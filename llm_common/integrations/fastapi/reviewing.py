@@ -10,10 +10,10 @@ from pydantic import Field
 
 from ...enrichment import EnrichmentPipeline
 from ...enrichment.columns import normal_value
-from ...enrichment.reading import request_of
+from ...enrichment.reading import PIPELINE, request_of
 from ...errors import InvalidInputError
 from ...review import Action, Review, State, decide, find_review, reviews
-from ...runs import units_of
+from ...runs import find_job, units_of
 from ...types import Frozen
 from .answers import ReviewItem, Reviews
 from .problems import absent, responses
@@ -99,11 +99,11 @@ class _Queue:
             raise absent(error) from None
 
     async def _fitting(self, review: Review, value: Any) -> Any:
-        """Return a correction in its column's normal form."""
-        job = await self._pipeline.job(review.job_id)
-        columns = {column.name: column for column in request_of(job).columns_to_enrich}
-        column = columns.get(review.field)
-        if column is None:  # pragma: no cover - doubts are of wanted columns
+        """Return a correction in its column's normal form; of another kind of job, as it is."""
+        job = await find_job(self._pipeline.db, self._pipeline.project, review.job_id)
+        wanted = request_of(job).columns_to_enrich if job.pipeline == PIPELINE else ()
+        column = next((one for one in wanted if one.name == review.field), None)
+        if column is None:
             return value
         fitting = normal_value(column, value)
         if fitting is None:

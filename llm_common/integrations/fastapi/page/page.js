@@ -327,7 +327,8 @@ async function showReviews(alive, jobId) {
   let after = 0;
 
   const jobOf = (id) => {
-    if (!jobs.has(id)) jobs.set(id, ask(at(id)));
+    // The queue is the project's: a doubt may be that of another kind of job.
+    if (!jobs.has(id)) jobs.set(id, ask(at(id)).catch(() => ({ keys: [], columns: [] })));
     return jobs.get(id);
   };
 
@@ -350,7 +351,7 @@ async function showReviews(alive, jobId) {
   function reviewCard(review, job) {
     const card = el("li", { class: "sheet" });
     const column = job.columns.find((one) => one.name === review.field);
-    const name = job.keys.map((key) => text(review.row?.[key])).join(", ");
+    const name = job.keys.map((key) => text(review.row[key])).join(", ") || review.unit_key;
     const right = column?.choices.length
       ? el("select", { name: "value" }, ...column.choices.map((one) => el("option", { value: one }, one)))
       : el("input", { name: "value", required: true, autocomplete: "off" });
