@@ -9,6 +9,7 @@ from logging import ERROR
 from typing import Any
 
 from ..cost_tracker import CostTracker
+from ..crawling.host_turns import HostTurns
 from ..database import Database
 from ..errors import InvalidInputError, JobStateError
 from ..llm_client import LLMClient
@@ -81,7 +82,9 @@ class EnrichmentPipeline:
         self._db: Database = costs.db
         self._components = components or Components()
         self._clients = llm.with_tracker(costs), search.with_tracker(costs)
-        self._crawler = PageCrawler() if self._components.crawler is None else None
+        # Hosts are spared by all processes together.
+        turns = HostTurns(self._db)
+        self._crawler = None if self._components.crawler else PageCrawler(turns=turns)
         self._working: dict[str, asyncio.Task[JobProgress]] = {}
 
     @property
