@@ -1,8 +1,13 @@
-"""A new version takes the place of the old one, worker by worker, while both have jobs."""
+"""A new version takes the place of the old one, worker by worker, while both have jobs.
+
+Each version is a worktree of its own, with its own copy of the library.
+"""
 
 from __future__ import annotations
 
+import subprocess
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +17,7 @@ from llm_common.runs import NewJob, NewUnit, progress, units_of
 from llm_common.runs.workers import submit
 from tests.children import until
 from tests.scale import processes
+from tests.support import REPOSITORY, skip_or_fail
 
 pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 
@@ -19,7 +25,10 @@ PROJECT = "deploy"
 WORKERS, SLOTS, UNITS = 3, 5, 300
 MODULE = """
 import asyncio, os
+import llm_common
 from llm_common.runs import Pipeline
+
+assert llm_common.__file__.startswith(os.path.dirname(os.path.abspath(__file__)))
 
 VERSION = {version}
 
@@ -37,12 +46,32 @@ pipeline = Pipeline("deployed", unit, version=VERSION)
 """
 
 
-async def test_a_rolling_deploy_strands_nothing(db: Any, database_url: str, tmp_path: Path) -> None:
+@pytest.fixture
+def folders(tmp_path: Path) -> Iterator[dict[int, Path]]:
+    """Check this library out twice, as a host's two versions have it."""
+    found = {version: tmp_path / f"v{version}" for version in (1, 2)}
+    try:
+        for folder in found.values():
+            git("worktree", "add", "--quiet", "--detach", str(folder), "HEAD")
+        yield found
+    finally:
+        for folder in found.values():
+            if folder.exists():
+                git("worktree", "remove", "--force", str(folder))
+
+
+def git(*arguments: str) -> None:
+    if not (REPOSITORY / ".git").exists():
+        skip_or_fail("this is no git checkout, so there are no worktrees of it")
+    subprocess.run(["git", *arguments], cwd=REPOSITORY, check=True)
+
+
+async def test_a_rolling_deploy_strands_nothing(
+    db: Any, database_url: str, tmp_path: Path, folders: dict[int, Path]
+) -> None:
     traces = tmp_path / "traces"
     traces.touch()
-    folders = {version: tmp_path / f"v{version}" for version in (1, 2)}
     for version, folder in folders.items():
-        folder.mkdir()
         text = MODULE.format(version=version, traces=str(traces))
         (folder / "deployed_jobs.py").write_text(text)
 
