@@ -208,7 +208,7 @@ class RowRun:
         async def crawl(url: str, **_: Any) -> list[dict[str, Any]]:
             pages = await self._parts.crawler.crawl([url], config)
             if not any(page.get("reason") == "fetched" for page in pages):
-                raise PageFailedError(pages)
+                raise _NoPageError(pages)
             return pages
 
         how = config.model_dump(mode="json", exclude={"max_results_per_query"})
@@ -217,7 +217,7 @@ class RowRun:
                 "crawl", crawl, {"url": url, "config": how}, key=url, version=VERSION,
                 max_age=self._max_age,
             )  # fmt: skip
-        except PageFailedError as failed:
+        except _NoPageError as failed:
             return failed.pages
 
     async def _ask(self, key: str, pages: Sequence[Dict], now: datetime) -> None:
@@ -318,7 +318,7 @@ class RowRun:
         return cell.model_copy(update=changes)
 
 
-class PageFailedError(Exception):
+class _NoPageError(Exception):
     """A page that could not be had now: what has failed is never stored as an answer."""
 
     def __init__(self, pages: list[dict[str, Any]]) -> None:
