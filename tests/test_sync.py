@@ -174,9 +174,9 @@ def test_every_public_method_has_its_counterpart(facade: type) -> None:
     wrapped = getattr(wrapped, "__origin__", wrapped)
     public = {n for n, v in vars(wrapped).items() if inspect.isfunction(v) and n[0] != "_"}
     here = {n for n in vars(facade) if n[0] != "_"}
-    # `reserve` and `settle` are for what makes calls, `show` for what records, and that is
-    # asynchronous.
-    inner = {"with_tracker", "reserve", "settle", "show"}
+    # `reserve` and `settle` are for what makes calls, `show` for what records, `for_workers` for
+    # workers, and those are asynchronous.
+    inner = {"with_tracker", "reserve", "settle", "show", "for_workers"}
     expected = {"close" if n == "aclose" else n for n in public - inner}
     properties = {n for n, v in vars(wrapped).items() if isinstance(v, property)}
     assert expected <= here <= expected | properties
