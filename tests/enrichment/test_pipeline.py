@@ -13,6 +13,7 @@ import pytest
 from llm_common import CostTracker, EnrichmentPipeline, LLMClient, WebSearchClient, providers
 from llm_common.enrichment import (
     Components,
+    CrawlConfig,
     EnrichmentRequest,
     EnrichmentResult,
     FileSystemStateStore,
@@ -22,7 +23,7 @@ from llm_common.enrichment import (
     RowStatus,
 )
 from llm_common.enrichment.fetching import PageCrawler
-from llm_common.enrichment.interfaces import LLMEnricher, SearchService
+from llm_common.enrichment.interfaces import LLMEnricher, SearchService, WebCrawler
 from llm_common.enrichment.rows import snippet
 from llm_common.errors import InvalidInputError, JobStateError
 from llm_common.review import decide, reviews
@@ -294,6 +295,11 @@ async def test_weak_cells_wait_for_a_person(
         result = await pipeline.enrich(world.rows(3), world.request(["email"]), CONFIG)
         job_id = result.job_id
         assert await emails(job_id) == [None] * 3
+        # A guess is no value: it stands beside the empty cell.
+        for row in result.enriched_rows:
+            cell = row.cells["email"]
+            assert (cell.value, cell.verdict, cell.quote) == (None, "unverified", None)
+            assert cell.conflicts[0].value == WRONG
         waiting = [one async for one in reviews(costs.db, PROJECT, job_id=job_id)]
         assert [one.value for one in waiting] == [WRONG] * 3
         ids = [one.id for one in sorted(waiting, key=lambda one: order(result, one.unit_key))]
@@ -332,6 +338,30 @@ async def test_a_host_replaces_a_part(served: Served, costs: CostTracker, world:
     assert {(cell.verdict, cell.value, cell.reason) for cell in cells} == {
         ("missing", None, "nothing was found")
     }
+
+
+class Failing(WebCrawler):
+    """Has no page to give; counts how often it was asked."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def crawl(self, urls: Sequence[str], config: CrawlConfig) -> list[dict[str, Any]]:
+        self.asked += len(urls)
+        return [{"url": url, "text": "", "reason": "server_error"} for url in urls]
+
+
+async def test_a_page_that_failed_is_no_answer(
+    served: Served, costs: CostTracker, world: World
+) -> None:
+    crawler = Failing()
+    async with made(served, costs, crawler=crawler, enricher=Wrong()) as pipeline:
+        for _ in range(2):
+            before = crawler.asked
+            result = await pipeline.enrich(world.rows(2), world.request(["email"]), CONFIG)
+            assert result.successful_rows == 2
+            # It is asked for again: only what came is kept.
+            assert crawler.asked > before
 
 
 async def test_state_is_kept_in_files_as_well(

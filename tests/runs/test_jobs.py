@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from decimal import Decimal
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -283,6 +284,17 @@ async def test_selected_units_run_again_from_a_fresh_step(db: Any) -> None:
     assert host.calls == Counter()
 
 
+async def test_a_fresh_step_takes_no_other_job_s_result(db: Any) -> None:
+    host = Host()
+    await work(db, PROJECT, await make(db, numbers(1)), host.pipeline)
+    job_id = await make(db, numbers(1))
+    await work(db, PROJECT, job_id, host.pipeline)
+    assert host.calls["double u0"] == 1
+    await rerun(db, PROJECT, job_id, steps=["double"])
+    await work(db, PROJECT, job_id, host.pipeline)
+    assert host.calls["double u0"] == 2
+
+
 async def test_a_new_version_of_a_step_makes_units_stale(db: Any) -> None:
     host = Host()
     job_id = await make(db, numbers(4))
@@ -426,3 +438,35 @@ async def test_a_job_that_is_not_ours(db: Any, job_id: str) -> None:
     ):
         with pytest.raises(InvalidInputError, match="has no job"):
             await asked
+
+
+async def test_what_comes_late_changes_nothing(db: Any, database_url: str) -> None:
+    job_id = await make(db, numbers(1))
+    where = {"job_id": job_id, "project": PROJECT}
+    await db.call("llm_job_begin", where)
+    claim = {**where, "claim_id": str(uuid4()), "limit": 1, "again": False}
+    (unit,) = (await db.call("llm_units_claim", {**claim, "owner": "old"}))["units"]
+    named = {"run_id": unit["run_id"], "fence": unit["fence"], "step": "double", "key": ""}
+    begin = {"input_hash": "h", "version": 1, "model": None, "max_age_s": None, "fresh": False}
+
+    async def write(kind: str, item: dict[str, Any]) -> list[Any]:
+        kinds: dict[str, Any] = {"finishes": [], "begins": [], "ends": [], kind: [{"n": 0, **item}]}
+        return (await db.call("llm_units_write", {"owner": "old", **kinds}))["answers"]
+
+    assert await write("begins", {**named, **begin}) == [{"n": 0, "found": False}]
+    lost = {"owners": ["old"], "units": [], "most": 5}
+    assert (await db.call("llm_units_reap", {**where, **lost}))["requeued"] == 1
+    (again,) = (
+        await db.call("llm_units_claim", {**claim, "owner": "new", "claim_id": str(uuid4())})
+    )["units"]
+    assert again["fence"] > unit["fence"]
+    # The old owner has been given up: whatever it still writes is refused.
+    done = {"state": "done", "output": {"late": True}, "output_hash": None}
+    assert await write("finishes", {**named, **done}) == []
+    assert await write("begins", {**named, **begin, "step": "name"}) == []
+    end = {"status": "completed", "outcome": "done", "fault": "none", "output": {"late": True}}
+    assert await write("ends", {**named, **end}) == []
+    assert fetch(database_url, "SELECT step, state, output FROM pipeline_steps") == [
+        ("double", "intent", None)
+    ]
+    assert fetch(database_url, "SELECT status, output FROM pipeline_runs") == [("queued", None)]
