@@ -45,8 +45,8 @@ test-web: $(VENV)/.all  ## a real browser, kills on a site of 2,000 pages, a com
 test-examples: $(VENV)/.all  ## two hosts on their whole way to the library, under load, and the plan's figures
 	$(BIN)/python -m pytest -m examples --timeout 600 -s tests/examples
 
-test-scale: $(VENV)/.all  ## jobs at scale: kills, crashes and faults for two minutes, a rolling deploy, 10,000 rows
-	$(BIN)/python -m pytest -m scale --timeout 900 -s tests/scale
+test-scale: $(VENV)/.all  ## kills, crashes and faults for two minutes, a rolling deploy, 10,000 rows, a million rows of a table, the enrichment of 478 people
+	$(BIN)/python -m pytest -m scale --timeout 900 -s tests/scale tests/enrichment
 
 fire: $(VENV)/.all  ## money under fire: eight processes, kills, an outage; the ledger beside the invoice
 	$(BIN)/python -m pytest -m fire --timeout 600 -s tests/fire
