@@ -82,18 +82,6 @@ def identity(column: Column, value: Any) -> str:
     return str(value).casefold()
 
 
-def same_value(column: Column, a: Any, b: Any) -> bool:
-    """Whether two normal values mean the same."""
-    if a is None or b is None:
-        return a is b
-    return identity(column, a) == identity(column, b)
-
-
-def stands_in(column: Column, value: Any, passage: str, *, region: str = DEFAULT_REGION) -> bool:
-    """Whether a passage really contains a normal value, however it writes it."""
-    return bool(places(column, value, passage, region=region))
-
-
 def places(column: Column, value: Any, passage: str, *, region: str = DEFAULT_REGION) -> list[Span]:
     """Return the offsets at which a passage contains a normal value."""
     if column.type == "boolean":

@@ -101,7 +101,7 @@ def _identified(
     number: int, data: Mapping[str, Any], keys: Sequence[str], first: dict[str, int]
 ) -> Identified:
     values = [folded(data.get(key)) for key in keys]
-    row_id = digest(values)[:LENGTH]
+    row_id = row_id_of([data.get(key) for key in keys])
     empty = [key for key, value in zip(keys, values, strict=True) if not value]
     if empty:
         words = "key column {} is empty" if len(empty) == 1 else "key columns {} are empty"
