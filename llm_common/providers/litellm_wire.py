@@ -71,6 +71,9 @@ ERRORS: Mapping[str, type[CallError]] = {
 }
 """Every exception class of litellm by name -> ours."""
 
+UNSENT = r"coroutine '(AnthropicChatCompletion|VertexLLM)\..*' was never awaited"
+"""The warning of Python about litellm's coroutines that have not been sent."""
+
 
 class LiteLLMWire:
     """Carries requests through litellm; one instance serves a process.
@@ -156,7 +159,7 @@ class LiteLLMWire:
             if tap is not None:
                 await tap.hang_up()
             if isinstance(error, TimeoutError):
-                raise failure(ProviderTimeoutError, deployment) from None
+                raise _too_late(deployment, tap) from None
             if isinstance(error, Exception):
                 raise _told(deployment, error, tap) from None
             raise
@@ -229,6 +232,13 @@ def _tap(deployment: Deployment) -> Tap | None:
     return Tap(deployment.provider) if deployment.provider in TAPPED else None
 
 
+def _too_late(deployment: Deployment, tap: Tap | None) -> CallError:
+    error = failure(ProviderTimeoutError, deployment)
+    if tap is not None and not tap.sent:
+        error.billed = False  # the time went by while litellm wrote the request
+    return error
+
+
 def _told(deployment: Deployment, error: Exception, tap: Tap | None) -> CallError:
     """Type an error by the provider's own answer, where there was one: litellm rewrites them."""
     if tap is not None and tap.refused is not None:
@@ -265,6 +275,8 @@ def _import() -> None:
     warnings.filterwarnings("ignore", category=DeprecationWarning, module=r"litellm\.")
     # litellm sets this one at its import; it is gone where a host sets the filters anew after that.
     warnings.filterwarnings("ignore", message=".*`ReadOnly` qualifier.*", category=UserWarning)
+    # It writes the request in a thread, and a call that ends meanwhile leaves its sender behind.
+    warnings.filterwarnings("ignore", message=UNSENT, category=RuntimeWarning)
     with warnings.catch_warnings():
         # Its types for streams are built when they are first used, and pydantic warns of them.
         warnings.simplefilter("ignore")

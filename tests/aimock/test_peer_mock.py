@@ -257,12 +257,26 @@ async def test_a_stream_that_breaks_off_is_an_error_and_estimated(
 async def test_a_timeout_is_estimated_and_tried_again(
     mock: Mock, costs: CostTracker, ledger: Ledger, provider: str
 ) -> None:
+    llm = client(provider, costs)
+    mock.serve({"content": TEXT})
+    await llm.complete(MESSAGES)  # the first call of a process takes its time to be written
     mock.serve({"response": {"content": TEXT}, "chaos": {"latencyMs": 20_000}})
     with pytest.raises(ProviderTimeoutError):
-        await client(provider, costs).complete(MESSAGES, timeout_s=0.3)
-    rows = await ledger()
+        await llm.complete(MESSAGES, timeout_s=1)
+    _, *rows = await ledger()
     assert [row["kind"] for row in rows] == ["first", "retry", "retry"]
     assert {row["cost_source"] for row in rows} == {"estimated"}
+
+
+@pytest.mark.parametrize("provider", ["anthropic", "gemini"])
+async def test_a_request_that_was_not_written_in_time_costs_nothing(
+    mock: Mock, costs: CostTracker, ledger: Ledger, provider: str
+) -> None:
+    mock.serve({"content": TEXT})
+    with pytest.raises(ProviderTimeoutError):
+        await client(provider, costs).complete(MESSAGES, timeout_s=1e-6)
+    assert mock.requests() == []
+    assert {(row["status"], row["cost_usd"]) for row in await ledger()} == {("error", 0)}
 
 
 async def test_vectors(mock: Mock, costs: CostTracker) -> None:
