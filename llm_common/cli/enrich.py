@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import sys
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -28,10 +29,11 @@ from ..enrichment import (
     PipelineConfig,
     Table,
     open_table,
-    write_table,
 )
 from ..enrichment.fetching import PageCrawler
 from ..enrichment.models import CrawlConfig
+from ..enrichment.row_files import write_rows
+from ..enrichment.tables.writing import check_target
 from ..errors import InvalidInputError
 from ..llm_client import LLMClient
 from ..providers import aclose as close_transports
@@ -96,6 +98,28 @@ class Job:
     where: Where
 
 
+class Tally:
+    """Counts what rows came to while they pass.
+
+    Attributes:
+        verdicts: cells by verdict.
+        has_doubts: a cell waits for a person.
+    """
+
+    def __init__(self) -> None:
+        self.verdicts: Counter[str] = Counter()
+        self.has_doubts = False
+
+    async def of(self, rows: AsyncGenerator[EnrichedRow]) -> AsyncGenerator[EnrichedRow]:
+        """Yield the rows."""
+        async for row in rows:
+            for cell in row.cells.values():
+                self.verdicts[cell.verdict] += 1
+                has_found = bool(cell.conflicts) or cell.value is not None
+                self.has_doubts |= has_found and not cell.is_settled
+            yield row
+
+
 async def enrich(job: Job, *, estimate_only: bool, sure: bool, as_json: bool) -> None:
     """Enrich a table: say what it may cost, work on it, write it, say what came of it.
 
@@ -120,9 +144,11 @@ async def enrich(job: Job, *, estimate_only: bool, sure: bool, as_json: bool) ->
         if not as_json:
             err.print(f"[dim]job {job_id}[/dim]")
         await _follow(pipeline, job_id, show=not as_json)
-        rows = [row async for row in pipeline.rows(job_id)]
-        await asyncio.to_thread(_write, target, table, rows, request, job.evidence)
-        await _report(pipeline, job_id, rows, target, as_json=as_json)
+        tally = Tally()
+        rows = tally.of(pipeline.rows(job_id))
+        wanted = request.columns_to_enrich
+        await write_rows(target, table.columns, rows, wanted, evidence=job.evidence)
+        await _report(pipeline, job_id, tally, target, as_json=as_json)
 
 
 def _request(job: Job) -> EnrichmentRequest:
@@ -166,10 +192,10 @@ def _pair(text: str) -> tuple[str, str]:
 
 
 def _target(job: Job) -> Path:
-    if job.out is not None:
-        return job.out
     stem = "query" if job.read.query else Path(job.read.source).stem
-    return Path(f"{stem}.enriched.csv")
+    target = job.out or Path(f"{stem}.enriched.csv")
+    check_target(target, job.evidence)
+    return target
 
 
 @asynccontextmanager
@@ -251,16 +277,6 @@ def _line(far: JobProgress) -> str:
     return f"{far.percent:g} %, {far.rate:.1f} rows/s{eta}, {money(far.cost_usd)}"
 
 
-def _write(
-    target: Path,
-    table: Table,
-    rows: Sequence[EnrichedRow],
-    request: EnrichmentRequest,
-    evidence: Any,
-) -> None:
-    write_table(target, table.columns, rows, request.columns_to_enrich, evidence=evidence)
-
-
 def _show_estimate(expected: Estimate) -> None:
     out.print(
         f"{expected.rows} rows, {expected.searches} searches in the first round: likely up to "
@@ -286,16 +302,12 @@ def _plain(expected: Estimate) -> dict[str, Any]:
 async def _report(
     pipeline: EnrichmentPipeline,
     job_id: str,
-    rows: Sequence[EnrichedRow],
+    tally: Tally,
     target: Path,
     *,
     as_json: bool,
 ) -> None:
     far = await pipeline.progress(job_id)
-    cells = [cell for row in rows for cell in row.cells.values()]
-    verdicts: dict[str, int] = {}
-    for cell in cells:
-        verdicts[cell.verdict] = verdicts.get(cell.verdict, 0) + 1
     if as_json:
         print_json(
             {
@@ -303,7 +315,7 @@ async def _report(
                 "status": far.status,
                 "rows": far.counts,
                 "outcomes": far.outcomes,
-                "cells": verdicts,
+                "cells": tally.verdicts,
                 "cost_usd": far.cost_usd,
                 "unpriced": far.unpriced,
                 "out": str(target),
@@ -313,12 +325,12 @@ async def _report(
     shown = Shown(title=f"Job {job_id}: {far.status}", title_justify="left")
     for column in ("cells", "number"):
         shown.add_column(column)
-    for verdict, number in sorted(verdicts.items(), key=lambda pair: -pair[1]):
+    for verdict, number in tally.verdicts.most_common():
         shown.add_row(verdict, str(number))
     out.print(shown)
     for outcome, number in far.outcomes.items():
         if outcome != "done":
             out.print(f"[yellow]{number} rows: {outcome}[/yellow]")
     out.print(f"{money(far.cost_usd)} for {far.total} rows, written to {target}")
-    if any(cell.conflicts or cell.value is not None for cell in cells if not cell.is_settled):
+    if tally.has_doubts:
         out.print(f"[dim]Cells in doubt wait for you: llm-common review list --job {job_id}[/dim]")

@@ -67,7 +67,9 @@ async def show(where: Where, job_id: str, *, as_json: bool) -> None:
         far = await progress(db, where.project, job_id)
         failed = [
             {name: unit[name] for name in DEAD_FIELDS}
-            async for unit in units_of(db, where.project, job_id, statuses=["failed"])
+            async for unit in units_of(
+                db, where.project, job_id, statuses=["failed"], limit=None if as_json else MOST_DEAD
+            )
         ]
     if as_json:
         print_json({**plain(job, far), "failed": failed})
@@ -76,7 +78,7 @@ async def show(where: Where, job_id: str, *, as_json: bool) -> None:
     out.print(_line(far))
     out.print(_counts(far))
     if failed:
-        out.print(_dead(failed))
+        out.print(_dead(failed, far.counts["failed"]))
 
 
 DEAD_FIELDS = ("unit_key", "outcome", "fault", "error_class", "error_message", "tries", "run_id")
@@ -176,17 +178,17 @@ def _counts(far: JobProgress) -> Table:
     return table
 
 
-def _dead(failed: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=f"{len(failed)} failed", title_justify="left")
+def _dead(failed: Sequence[dict[str, Any]], count: int) -> Table:
+    table = Table(title=f"{count:,} failed", title_justify="left")
     for column in ("unit", "outcome", "fault", "error", "tries"):
         table.add_column(column)
-    for unit in failed[:MOST_DEAD]:
+    for unit in failed:
         error = unit["error_message"] or unit["error_class"] or ""
         cells = (unit["unit_key"], unit["outcome"], unit["fault"], error, str(unit["tries"]))
         # Keys and messages are a host's: brackets in them are no markup.
         table.add_row(*(Text(cell) for cell in cells))
-    if len(failed) > MOST_DEAD:
-        table.caption = f"and {len(failed) - MOST_DEAD} more: --json has them all"
+    if count > len(failed):
+        table.caption = f"and {count - len(failed):,} more: --json has them all"
     return table
 
 

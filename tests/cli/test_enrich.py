@@ -173,6 +173,10 @@ async def test_it_is_interrupted_and_goes_on(place: Place) -> None:
         (["--budget", "lots"], "--budget"),
         (["--rounds", "9"], "refine_rounds"),
         (["--allow-network", "here"], "write a network such as"),
+        # Before anything is paid for.
+        (["--out", "out.docx"], "'out.docx' does not say its format"),
+        (["--out", "there/is/none.csv"], "make it first"),
+        (["--evidence", "nowhere"], "'nowhere' is no placement"),
     ],
 )
 async def test_what_will_not_do(place: Place, options: list[str], complaint: str) -> None:

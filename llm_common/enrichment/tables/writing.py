@@ -26,7 +26,7 @@ def write_table(
     rows: Iterable[EnrichedRow],
     wanted: Sequence[Column],
     *,
-    evidence: Placement | None = None,
+    evidence: str | None = None,
 ) -> int:
     """Write enriched rows to a file, known by its ending, and return how many there were.
 
@@ -49,6 +49,23 @@ def write_table(
             does not fit an Excel sheet.
         MissingExtraError: the extra `tables` is not installed; CSV and JSON need none.
     """
+    write, placement = check_target(path, evidence)
+    target, form = Path(path), layout(columns, wanted, placement)
+    if target.suffix.lower() == ".xlsx":
+        # Before anything is written, where the number of rows is known.
+        check_size(len(rows) if isinstance(rows, Sized) else 0, len(form.header))
+    written_rows = count()
+    with replacing(target) as temporary:
+        write(temporary, form, (row for row, _ in zip(rows, written_rows, strict=False)))
+    return next(written_rows)
+
+
+def check_target(path: str | Path, evidence: str | None = None) -> tuple[Write, Placement]:
+    """Check where a table is to go before anybody pays for its rows; see `write_table`.
+
+    Raises:
+        InvalidInputError: the format, the folder or the placement does not exist.
+    """
     target = Path(path)
     suffix = target.suffix.lower()
     if suffix not in FORMATS:
@@ -59,20 +76,15 @@ def write_table(
         raise InvalidInputError(f"{target} is a folder: name a file in it")
     if not target.parent.is_dir():
         raise InvalidInputError(f"there is no folder {target.parent}: make it first")
-    write, usual = FORMATS[suffix]
-    if evidence not in {None, *get_args(Placement)}:
-        known = ", ".join(get_args(Placement))
-        raise InvalidInputError(f"evidence={evidence!r} is no placement: use one of {known}")
     if evidence == "sheet" and suffix != ".xlsx":
         raise InvalidInputError(f"{suffix} has no sheets: pass evidence='columns' or 'json'")
-    form = layout(columns, wanted, evidence or usual)
-    if suffix == ".xlsx":
-        # Before anything is written, where the number of rows is known.
-        check_size(len(rows) if isinstance(rows, Sized) else 0, len(form.header))
-    written_rows = count()
-    with replacing(target) as temporary:
-        write(temporary, form, (row for row, _ in zip(rows, written_rows, strict=False)))
-    return next(written_rows)
+    write, usual = FORMATS[suffix]
+    for known in get_args(Placement):
+        if (evidence or usual) == known:
+            return write, known
+    raise InvalidInputError(
+        f"evidence={evidence!r} is no placement: use one of {', '.join(get_args(Placement))}"
+    )
 
 
 def _delimited(separator: str) -> Write:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
-from ...enrichment import EnrichedRow, EnrichmentPipeline, write_table
+from ...enrichment import EnrichmentPipeline
 from ...enrichment.reading import columns_of, request_of, result_of
+from ...enrichment.row_files import write_rows
 from ...runs import JobProgress, JobRecord
-
-AT_ONCE = 200
-"""Rows that are handed to the writer together."""
 
 
 async def result_json(
@@ -39,31 +36,9 @@ async def result_file(
         MissingExtraError: the extra `tables` is not installed.
     """
     path = folder / f"{file_name(job.job_id)}{suffix}"
-    loop = asyncio.get_running_loop()
     rows = pipeline.rows(job.job_id)
-
-    def some() -> list[EnrichedRow]:
-        return asyncio.run_coroutine_threadsafe(_some(rows), loop).result()
-
-    def all_rows() -> Iterator[EnrichedRow]:
-        while batch := some():
-            yield from batch
-
-    wanted = request_of(job).columns_to_enrich
-    try:
-        await asyncio.to_thread(write_table, path, columns_of(job), all_rows(), wanted)
-    finally:
-        await rows.aclose()
+    await write_rows(path, columns_of(job), rows, request_of(job).columns_to_enrich)
     return path
-
-
-async def _some(rows: AsyncGenerator[EnrichedRow]) -> list[EnrichedRow]:
-    batch: list[EnrichedRow] = []
-    async for row in rows:
-        batch.append(row)
-        if len(batch) == AT_ONCE:
-            break
-    return batch
 
 
 def file_name(job_id: str) -> str:
