@@ -48,6 +48,7 @@ async def work(
     ahead: int | None = None,
     on_commit: CommitHook | None = None,
     stop: asyncio.Event | None = None,
+    leave: asyncio.Event | None = None,
 ) -> JobProgress:
     """Work on a job until it is over, or paused; return how far it is then.
 
@@ -58,6 +59,7 @@ async def work(
         slots: units that are under way at a time.
         ahead: units that are claimed before there is a slot for them; by default as many as slots.
         stop: once set, nothing more is begun; what is under way may go on for `GRACE_S`.
+        leave: once set, nothing more is begun; what is under way goes on to its end.
 
     Raises:
         InvalidInputError: the project has no such job.
@@ -72,8 +74,8 @@ async def work(
             f"this is {pipeline.name} {pipeline.version}"
         )
     room = slots, slots if ahead is None else ahead
-    stop = stop or asyncio.Event()
-    await _Work(db, project, job, pipeline, room=room, hook=on_commit, stop=stop).run()
+    told = stop or asyncio.Event(), leave or asyncio.Event()
+    await _Work(db, project, job, pipeline, room=room, hook=on_commit, told=told).run()
     await flush_quietly(db)
     return await progress(db, project, job_id)
 
@@ -93,14 +95,14 @@ class _Work:
         *,
         room: tuple[int, int],
         hook: CommitHook | None,
-        stop: asyncio.Event,
+        told: tuple[asyncio.Event, asyncio.Event],
     ) -> None:
         self._db = db
         self._where = {"job_id": job.job_id, "project": project}
         self._job = job
         self._pipeline = pipeline
         self._slots, self._ahead = room
-        self._stopping = stop
+        self._stopping, self._leaving = told
         self._owner = owner_of(db)
         self._writer = GroupWriter(db, self._owner)
         self._held = set[str]()
@@ -119,7 +121,8 @@ class _Work:
         self._status = began["status"]
         _held.setdefault(self._job.job_id, []).append(self._held)
         await self._beat()
-        helpers = [asyncio.create_task(self._beats()), asyncio.create_task(self._hear_stop())]
+        heard = (self._beats(), self._hear(self._stopping), self._hear(self._leaving))
+        helpers = [asyncio.create_task(one) for one in heard]
         if self._hook:
             helpers.append(asyncio.create_task(self._tell(self._hook)))
         try:
@@ -138,7 +141,7 @@ class _Work:
         """Keep the slots full while the job is running."""
         while self._error is None:
             self._fill()
-            if self._status != "running" or self._stopping.is_set():
+            if not self._goes_on:
                 return await self._wind_down()
             room = self._slots + self._ahead - len(self._tasks) - len(self._ready)
             is_time = time.monotonic() >= self._ask_at or not self._tasks
@@ -162,6 +165,11 @@ class _Work:
                 left_s = self._ask_at - time.monotonic()
                 await self._wait(left_s if left_s > 0 else BEAT_S)
         return None
+
+    @property
+    def _goes_on(self) -> bool:
+        is_told = self._stopping.is_set() or self._leaving.is_set()
+        return self._status == "running" and not is_told
 
     def _idle_s(self, answer: Mapping[str, Any]) -> float:
         wait_s = answer.get("wait_s")
@@ -195,7 +203,7 @@ class _Work:
 
     def _fill(self) -> None:
         """Begin what is ready, as far as there are slots."""
-        if self._stopping.is_set() or self._status != "running":
+        if not self._goes_on:
             return
         while self._ready and len(self._tasks) < self._slots:
             unit = self._ready.popleft()
@@ -260,17 +268,19 @@ class _Work:
 
         written.add_done_callback(is_durable)
 
-    async def _hear_stop(self) -> None:
-        await self._stopping.wait()
+    async def _hear(self, told: asyncio.Event) -> None:
+        await told.wait()
         self._changed.set()
 
     async def _wind_down(self) -> None:
         """Finish what is under way, within limits if this process stops; stop what is cancelled."""
         self._give_back_ready()
-        give_up_at = time.monotonic() + GRACE_S
+        give_up_at: float | None = None
         while self._tasks and self._error is None:
-            if self._stopping.is_set() and time.monotonic() > give_up_at:
-                return
+            if self._stopping.is_set():
+                give_up_at = give_up_at or time.monotonic() + GRACE_S
+                if time.monotonic() > give_up_at:
+                    return
             if self._status == "cancelled":
                 for task in self._tasks:
                     task.cancel()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import settings
@@ -41,10 +42,25 @@ class Slots:
     Attributes:
         at_once: units that are under way.
         ahead: units that are claimed before there is a slot for them; by default as many.
+        turn_s: seconds that it stays at a job while nobody is at another one.
     """
 
     at_once: int = 50
     ahead: int | None = None
+    turn_s: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The job that a process is at.
+
+    Attributes:
+        leave: set, it lets what is under way end and goes to another job.
+    """
+
+    job_id: str
+    since: float = field(default_factory=time.monotonic)
+    leave: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 async def submit(
@@ -102,8 +118,9 @@ async def serve(
 ) -> None:
     """Work on the jobs of some pipelines as one process of many, until told to stop.
 
-    A process is at one job at a time, with all its slots; idle ones join it. Jobs of a newer
-    version than the pipeline's are left to newer code.
+    A process is at one job at a time, with all its slots; idle ones join it. While nobody is at
+    another job, one of those at this one goes there after `Slots.turn_s`, once what it has under
+    way has ended. Jobs of a newer version than the pipeline's are left to newer code.
 
     Args:
         db: a direct Postgres URL or ``embedded``; None means `DATABASE_URL`.
@@ -150,6 +167,8 @@ class _Worker:
         self._slots = slots
         self._stopping = stop
         self._suspected: set[str] = set()
+        self._turn: Turn | None = None
+        self._left_job: str | None = None
 
     async def run(self, *, once: bool) -> None:
         self._tickets.app.task(name=TASK)(self._take)
@@ -207,7 +226,19 @@ class _Worker:
             pipeline = self._served.get(job.pipeline)
             if job.status != "running" or pipeline is None or self._stopping.is_set():
                 return
-            await self._leave(job_id, job.pipeline, job.version)
+            await self._leave_ticket(job_id, job.pipeline, job.version)
+            left, self._left_job = self._left_job, None
+            if left == job_id:
+                return  # its next ticket is behind those of the others now
+            await self._work(project, job_id, pipeline)
+        except (InvalidInputError, JobStateError) as error:
+            event("worker.refused", level=logging.WARNING, job=job_id, error=type(error).__name__)
+        except Exception as error:  # noqa: BLE001 - the next ticket tries again
+            await self._pause("worker.failed", error, job=job_id)
+
+    async def _work(self, project: str, job_id: str, pipeline: Pipeline) -> None:
+        turn = self._turn = Turn(job_id)
+        try:
             await work(
                 self._db,
                 project,
@@ -216,18 +247,18 @@ class _Worker:
                 slots=self._slots.at_once,
                 ahead=self._slots.ahead,
                 stop=self._stopping,
+                leave=turn.leave,
             )
-        except (InvalidInputError, JobStateError) as error:
-            event("worker.refused", level=logging.WARNING, job=job_id, error=type(error).__name__)
-        except Exception as error:  # noqa: BLE001 - the next ticket tries again
-            await self._pause("worker.failed", error, job=job_id)
+        finally:
+            self._turn = None
+            self._left_job = job_id if turn.leave.is_set() else None
 
     async def _pause(self, name: str, error: Exception, **ids: object) -> None:
         event(name, level=logging.ERROR, error=type(error).__name__, **ids)
         with suppress(TimeoutError):
             await asyncio.wait_for(self._stopping.wait(), PAUSE_S)
 
-    async def _leave(self, job_id: str, pipeline: str, version: int) -> None:
+    async def _leave_ticket(self, job_id: str, pipeline: str, version: int) -> None:
         queue = queue_of(self._project, pipeline, version)
         await self._tickets.leave(self._project, job_id, queue)
 
@@ -256,10 +287,14 @@ class _Worker:
         for job in jobs:
             await self._reap(job, owner)
         ours = [job for job in jobs if job["status"] == "running" and self._is_ours(job)]
+        if turn := self._turn:
+            stayed_s = time.monotonic() - turn.since
+            if is_turn_over(turn.job_id, stayed_s, self._slots.turn_s, owner, ours):
+                turn.leave.set()
         waiting = await self._tickets.waiting() if ours else set[str | None]()
         for job in ours:
             if job["job_id"] not in waiting:
-                await self._leave(job["job_id"], job["pipeline"], job["version"])
+                await self._leave_ticket(job["job_id"], job["pipeline"], job["version"])
         return [job["job_id"] for job in ours]
 
     async def _reap(self, job: Mapping[str, Any], owner: str) -> None:
@@ -278,3 +313,23 @@ class _Worker:
     def _is_ours(self, job: Mapping[str, Any]) -> bool:
         pipeline = self._served.get(job["pipeline"])
         return pipeline is not None and pipeline.version >= job["version"]
+
+
+def is_turn_over(
+    job_id: str, stayed_s: float, turn_s: float, owner: str, jobs: Iterable[Mapping[str, Any]]
+) -> bool:
+    """Whether a process leaves its job: nobody is at another one. Pure.
+
+    Of several processes at the same job the first by name leaves, so that not all do. One that has
+    nothing in its hands, because others have the rest, leaves soon.
+
+    Args:
+        jobs: those that run and that it could work on, each with its `owners`.
+    """
+    owners = {job["job_id"]: [other["owner"] for other in job["owners"]] for job in jobs}
+    own = owners.pop(job_id, [])
+    if all(owners.values()):
+        return False
+    if owner not in own:
+        return stayed_s > 2 * BEAT_S
+    return stayed_s > turn_s and owner == min(own)

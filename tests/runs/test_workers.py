@@ -24,7 +24,7 @@ from llm_common.runs import (
     units_of,
 )
 from llm_common.runs.tickets import LONGEST_QUEUE, Tickets, open_tickets, queue_of, queues_of
-from llm_common.runs.workers import Slots, enqueue, serve, submit
+from llm_common.runs.workers import Slots, enqueue, is_turn_over, serve, submit
 from tests.children import until
 
 PROJECT = "workers"
@@ -38,12 +38,14 @@ class Host:
         self.gate = asyncio.Event()
         self.gate.set()
         self.under_way = 0
+        self.pause_s = 0.0
         self.fails = False
         self.pipeline = Pipeline(name, self.unit, version)
 
     async def one(self, x: int) -> int:
         self.under_way += 1
         await self.gate.wait()
+        await asyncio.sleep(self.pause_s)
         self.under_way -= 1
         if self.fails:
             raise InvalidInputError("no")
@@ -176,6 +178,49 @@ async def test_a_worker_that_is_told_to_stop_lets_units_end(db: Any, database_ur
     left = await progress(db, PROJECT, job.job_id)
     assert (left.counts["completed"], left.counts["queued"], left.counts["running"]) == (4, 16, 0)
     assert {u["tries"] async for u in units_of(db, PROJECT, job.job_id)} == {0, 1}
+
+
+async def test_a_small_job_does_not_wait_for_the_end_of_a_large_one(
+    db: Any, database_url: str
+) -> None:
+    large, small = Host("large"), Host("small")
+    large.gate.clear()
+    large.pause_s = 0.05  # so that all of it takes more than a minute
+    first, _ = await submit(database_url, PROJECT, NewJob("large"), numbers(3000))
+    async with serving(database_url, large, small, slots=Slots(2, 0, turn_s=0.1)):
+        await until(lambda: large.under_way == 2)
+        second, _ = await submit(database_url, PROJECT, NewJob("small"), numbers(3))
+        # Its turn is over long since; what is under way is waited for, not given up.
+        await asyncio.sleep(3)
+        assert small.done == []
+        large.gate.set()
+        await until(lambda: over(db, second.job_id))
+        far = await progress(db, PROJECT, first.job_id)
+        assert not far.is_over
+        gone_back_at = len(large.done)
+        await until(lambda: len(large.done) > gone_back_at)
+    assert len(small.done) == 3
+    assert len(large.done) == len(set(large.done))
+    far = await progress(db, PROJECT, first.job_id)
+    assert (far.retries, far.interruptions) == (0, 0)
+
+
+def test_of_several_processes_one_goes_to_a_job_that_nobody_is_at() -> None:
+    def jobs(**owners: str) -> list[dict[str, Any]]:
+        return [
+            {"job_id": job_id, "owners": [{"owner": one} for one in names]}
+            for job_id, names in owners.items()
+        ]
+
+    waiting = jobs(mine="ab", other="")
+    assert is_turn_over("mine", 61, 60, "a", waiting)
+    assert not is_turn_over("mine", 61, 60, "b", waiting)
+    assert not is_turn_over("mine", 59, 60, "a", waiting)
+    # With nothing in its hands it leaves soon.
+    assert is_turn_over("mine", 5, 60, "c", waiting)
+    assert not is_turn_over("mine", 1, 60, "c", waiting)
+    for all_served in (jobs(mine="ab"), jobs(mine="ab", other="c"), jobs(other="c"), []):
+        assert not is_turn_over("mine", 61, 60, "a", all_served)
 
 
 async def test_a_unit_that_does_not_end_is_given_back(db: Any, database_url: str) -> None:
