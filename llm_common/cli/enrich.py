@@ -38,6 +38,7 @@ from ..errors import InvalidInputError
 from ..llm_client import LLMClient
 from ..providers import aclose as close_transports
 from ..runs import JobProgress, digest
+from ..runs.progress import looks
 from ..web_search import WebSearchClient
 from .common import Where, err, money, out, print_json
 
@@ -252,24 +253,27 @@ async def _submitted(
 
 async def _follow(pipeline: EnrichmentPipeline, job_id: str, *, show: bool) -> None:
     """Work on the job, and show how far it is."""
-    working = asyncio.create_task(pipeline.run(job_id))
+    showing = asyncio.create_task(_show(pipeline, job_id)) if show else None
+    try:
+        await pipeline.run(job_id)
+    finally:
+        if showing is not None:
+            showing.cancel()
+            # That nothing could be shown is no reason to stop what is paid for.
+            await asyncio.gather(showing, return_exceptions=True)
+
+
+async def _show(pipeline: EnrichmentPipeline, job_id: str) -> None:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    try:
-        with Progress(*columns, console=err, transient=True, disable=not show) as shown:
-            task = shown.add_task("enriching", total=None)
-            while not working.done():
-                await asyncio.wait([working], timeout=SHOW_S)
-                far = await pipeline.progress(job_id)
-                shown.update(task, total=far.total, completed=far.done, description=_line(far))
-        await working
-    finally:
-        working.cancel()
-        await asyncio.gather(working, return_exceptions=True)
+    with Progress(*columns, console=err, transient=True) as shown:
+        task = shown.add_task("enriching", total=None)
+        async for far in looks(lambda: pipeline.progress(job_id), SHOW_S):
+            shown.update(task, total=far.total, completed=far.done, description=_line(far))
 
 
 def _line(far: JobProgress) -> str:

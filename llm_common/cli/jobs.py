@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from ..runs import (
     units_of,
 )
 from ..runs.jobs import Action
+from ..runs.progress import looks
 from ..runs.workers import enqueue
 from .common import Where, err, money, out, print_json
 
@@ -132,26 +132,18 @@ def _report(told: dict[str, Any], text: str, *, as_json: bool) -> None:
 async def watch(where: Where, job_id: str, *, as_json: bool) -> None:
     """Show how far a job is until it is over: live on a terminal, else a line for every second."""
     async with _database(where) as db:
+        seen = looks(lambda: progress(db, where.project, job_id), WATCH_S)
         if as_json or not out.is_terminal:
-            async for far in _looks(db, where.project, job_id):
+            async for far in seen:
                 if as_json:
                     print_json(_numbers(far), indent=None)
                 else:
                     out.print(_line(far), soft_wrap=True)
             return
         with Live(console=out, auto_refresh=False) as live:
-            async for far in _looks(db, where.project, job_id):
+            async for far in seen:
                 bar = ProgressBar(total=max(far.total, 1), completed=far.done, width=60)
                 live.update(Group(bar, _line(far), _counts(far)), refresh=True)
-
-
-async def _looks(db: Database, project: str, job_id: str) -> AsyncGenerator[JobProgress]:
-    while True:
-        far = await progress(db, project, job_id)
-        yield far
-        if far.is_over:
-            return
-        await asyncio.sleep(WATCH_S)
 
 
 def _line(far: JobProgress) -> str:

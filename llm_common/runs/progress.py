@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping, Sequence
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -14,6 +16,9 @@ from .jobs import check_schema, moment_of
 
 RECENT_S = 60.0
 """The rate of a job is that of its last minute."""
+
+LOOKING = 0.1
+"""The part of a watcher's time that may pass with looking: each look counts all units."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +78,24 @@ async def progress(db: Database, project: str, job_id: str) -> JobProgress:
     if found is None:
         raise InvalidInputError(f"project {project} has no job {job_id}")
     return _progress(job_id, found)
+
+
+async def looks(
+    look: Callable[[], Awaitable[JobProgress]], every_s: float
+) -> AsyncGenerator[JobProgress]:
+    """Yield how far a job is, again and again until it is over.
+
+    Args:
+        every_s: seconds between two looks; more where a look at a large job takes its time.
+    """
+    while True:
+        began = time.monotonic()
+        far = await look()
+        took_s = time.monotonic() - began
+        yield far
+        if far.is_over:
+            return
+        await asyncio.sleep(max(every_s, took_s * (1 / LOOKING - 1)))
 
 
 def _progress(job_id: str, found: Mapping[str, Any]) -> JobProgress:

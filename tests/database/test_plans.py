@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,8 +23,19 @@ from psycopg.conninfo import conninfo_to_dict
 from llm_common import ConversationMemory, CostTracker, LLMClient, WebSearchClient, outbox
 from llm_common.database import Database, connect
 from llm_common.database.migrations import up
-from llm_common.runs import Unit, find_completed, find_runs, open_run
+from llm_common.runs import (
+    CommitHook,
+    Ended,
+    Pipeline,
+    Unit,
+    UnitRun,
+    find_completed,
+    find_runs,
+    open_run,
+    work,
+)
 from llm_common.testing import ProviderServer
+from tests.children import until
 from tests.servers import Server, execute, fetch
 
 MANY = 50_000
@@ -70,6 +81,14 @@ FILL = f"""
         SELECT gen_random_uuid(), 'test', gen_random_uuid(), 1, 1, 'settled', '{{}}', '{{}}', '[]',
                now() + interval '1 hour'
         FROM generate_series(1, {MANY}) n;
+    INSERT INTO pipeline_jobs (id, project, pipeline, status, options, total, started_at)
+        VALUES ('large', 'test', 'jobs', 'running', '{{}}', {MANY}, now());
+    INSERT INTO pipeline_runs (status, project, pipeline_name, unit_key, input_hash, job_id,
+                               ordinal, input)
+        SELECT 'queued', 'test', 'jobs', 'unit-' || n, md5(n::text), 'large', n, '{{}}'
+        FROM generate_series(1, {MANY}) n;
+    INSERT INTO llm_units (run_id, job_id, ordinal, fence)
+        SELECT id, job_id, ordinal, fence FROM pipeline_runs WHERE job_id = 'large';
     ANALYZE;
 """
 WATCH = """
@@ -201,6 +220,30 @@ async def finds_a_run(db: Database) -> None:
     assert [run["id"] for run in await find_runs(db, "test", run_id=newest["id"][:20])]
 
 
+async def works_on_a_job(db: Database) -> None:
+    """Of a job as large as the tables: claims, steps, ends and signs of life, until 30 are done."""
+    ended: list[Ended] = []
+
+    async def one() -> str:
+        return "done"
+
+    async def unit(run: UnitRun, _: object) -> object:
+        return await run.step("one", one, {})
+
+    async def count(some: Sequence[Ended]) -> None:
+        ended.extend(some)
+
+    pipeline = Pipeline("jobs", unit)
+    # Its last act would be to count the whole job.
+    working = asyncio.create_task(
+        work(db, "test", "large", pipeline, slots=10, on_commit=CommitHook(10, count))
+    )
+    await until(lambda: len(ended) >= 30 or working.done())
+    working.cancel()
+    await asyncio.gather(working, return_exceptions=True)
+    assert {one.status for one in ended} == {"completed"}
+
+
 Work = Callable[[Database], Awaitable[None]]
 HOT: list[tuple[Work, set[str]]] = [
     (claims, {"llm_outbox_pending"}),
@@ -211,6 +254,7 @@ HOT: list[tuple[Work, set[str]]] = [
     (searches, {"web_search_cache_pkey"}),
     (finds_a_step, {"idx_pipeline_steps_answer", "idx_pipeline_runs_unit"}),
     (finds_a_run, {"idx_pipeline_runs_unit"}),
+    (works_on_a_job, {"llm_units_order", "llm_units_held", "idx_pipeline_steps_answer"}),
 ]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from contextlib import suppress
+from contextlib import aclosing, suppress
 from logging import WARNING
 from typing import Any
 
@@ -14,6 +14,7 @@ from fastapi.responses import JSONResponse
 from ...enrichment import EnrichmentPipeline
 from ...errors import DatabaseUnavailableError
 from ...runs import JobProgress
+from ...runs.progress import looks
 from ...telemetry import event
 from .answers import ProgressEvent
 
@@ -31,19 +32,15 @@ async def progress_events(
     A database that can't be reached ends it too: whoever listens comes again.
     """
     shown: Any = None
-    while True:
-        try:
-            far = await pipeline.progress(job_id)
-        except DatabaseUnavailableError as error:
-            event("enrichment.events_ended", level=WARNING, error=type(error).__name__)
-            return
-        # The rate alone changes all the time.
-        if (state := _state(far)) != shown:
-            yield ProgressEvent.of(far)
-            shown = state
-        if far.is_over:
-            return
-        await asyncio.sleep(EVERY_S)
+    try:
+        async with aclosing(looks(lambda: pipeline.progress(job_id), EVERY_S)) as seen:
+            async for far in seen:
+                # The rate alone changes all the time.
+                if (state := _state(far)) != shown:
+                    yield ProgressEvent.of(far)
+                    shown = state
+    except DatabaseUnavailableError as error:
+        event("enrichment.events_ended", level=WARNING, error=type(error).__name__)
 
 
 def _state(far: JobProgress) -> Any:
