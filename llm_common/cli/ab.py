@@ -13,11 +13,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ..crawling.addresses import Guard, guard
-from ..crawling.extra import require
 from ..crawling.http_fetcher import HttpFetcher
 from ..crawling.litellm_check import refuse_overwritten
 from ..crawling.tokens import ENCODING
 from ..errors import BudgetError, InvalidInputError
+from ..extras import require
 from ..llm_client import LLMClient
 from ..pricing import price_of
 from ..testing import ProviderServer

@@ -14,8 +14,8 @@ from urllib.parse import quote
 from ..crawling import Reason, read_page
 from ..crawling.addresses import Guard
 from ..crawling.browser_fetcher import BrowserFetcher
-from ..crawling.extra import require
 from ..crawling.http_fetcher import HttpFetcher
+from ..extras import require
 from ..telemetry import event
 
 OURS = ("http, full text", "http, markdown")

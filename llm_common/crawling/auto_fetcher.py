@@ -8,11 +8,11 @@ from collections.abc import Collection
 from urllib.parse import urlsplit
 
 from ..errors import ConfigurationError, MissingExtraError
+from ..extras import require
 from ..telemetry import event
 from .addresses import Guard
 from .browser_fetcher import BrowserFetcher
 from .charset import decode
-from .extra import require
 from .http_fetcher import USER_AGENT, HttpFetcher
 from .models import MOST_REDIRECTS, Fetched, Fetcher, Reason
 from .tree import folded, name_of, parse
@@ -171,7 +171,7 @@ def _visible(body: bytes) -> tuple[int, bool]:
     if root is None:
         return 0, False
     length, scripts = 0, False
-    walk = require("lxml.etree").iterwalk(root, events=("start", "end"))
+    walk = require("lxml.etree", "pages").iterwalk(root, events=("start", "end"))
     for moment, element in walk:
         name = name_of(element)
         scripts |= name == "script"

@@ -11,12 +11,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urldefrag, urlsplit
 
+from ..extras import require
 from ..retry_after import retry_after_s
 from ..telemetry import event
 from . import chromium
 from .addresses import Guard
 from .chromium import Chromium
-from .extra import require
 from .guard_proxy import REASON_HEADER, GuardProxy
 from .http_fetcher import MOST_BYTES, TIMEOUT_S, USER_AGENT, reason_of_status
 from .litellm_check import refuse_overwritten

@@ -11,7 +11,7 @@ from __future__ import annotations
 import codecs
 import re
 
-from .extra import require
+from ..extras import require
 
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 _PRESCAN_BYTES = 4096
@@ -123,7 +123,7 @@ def _contradicted(body: bytes, named: str) -> bool:
 
 def _detected(body: bytes) -> str:
     """Guess; windows-1252 is the standard's own last word."""
-    normalizer = require("charset_normalizer")
+    normalizer = require("charset_normalizer", "pages")
     sample = _sample(body)
     guess = normalizer.from_bytes(sample, steps=8, chunk_size=512, threshold=0.4).best()
     name = str(guess.encoding) if guess is not None else ""

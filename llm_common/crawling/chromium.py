@@ -14,8 +14,8 @@ from typing import Any
 from uuid import uuid4
 
 from .. import settings
+from ..extras import require
 from ..telemetry import event
-from .extra import require
 
 EXECUTABLES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 """Names of a browser that the system brings; without one, Playwright's own is used."""

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 from urllib.parse import unquote
 
-from .extra import require
+from ..extras import require
 from .tree import folded, name_of, words_of
 
 _BLOCK_NAMES = (
@@ -48,7 +48,7 @@ def full_text(root: Any) -> str:
 
 
 def _pieces(root: Any) -> Iterator[str]:
-    walk = require("lxml.etree").iterwalk(root, events=("start", "end"))
+    walk = require("lxml.etree", "pages").iterwalk(root, events=("start", "end"))
     for event, element in walk:
         name = name_of(element)
         if event == "start":

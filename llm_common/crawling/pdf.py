@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import telemetry
-from .extra import require
+from ..extras import require
 from .models import PageContent, Reason
 
 MOST_BYTES = 50_000_000
@@ -69,7 +69,7 @@ def read_pdf(body: bytes, url: str | None = None, *, seconds: float = MOST_SECON
 
 def pdf_text(body: bytes, seconds: float = MOST_SECONDS) -> PdfText:
     """Read the text of all pages, in a process of its own; about 0.1 s go to its start."""
-    require("pypdfium2")
+    require("pypdfium2", "pages")
     if not body:
         return PdfText(Reason.EMPTY)
     if len(body) > MOST_BYTES:

@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from .. import telemetry
-from .extra import require
+from ..extras import require
 
 SHORT = 1500
 """Characters; a shorter answer of the precision mode is compared with the balanced one."""
@@ -79,13 +79,13 @@ def _is_settled(document: Any, shown: int) -> bool:
 
 
 def _extracted(root: Any, focus: str, *, fast: bool = False) -> Any | None:
-    return require("trafilatura").bare_extraction(root, options=_options(focus, fast))
+    return require("trafilatura", "pages").bare_extraction(root, options=_options(focus, fast))
 
 
 @lru_cache(maxsize=3)
 def _options(focus: str, fast: bool) -> Any:
     """Read trafilatura's settings once: its parser of them takes a tenth of a small page's time."""
-    settings = require("trafilatura.settings")
+    settings = require("trafilatura.settings", "pages")
     return settings.Extractor(
         config=settings.DEFAULT_CONFIG,
         output_format="markdown",
@@ -103,5 +103,5 @@ def _rendered(document: Any | None) -> str:
     """Write the tree as Markdown; bold and italics cost tokens, split words and say little."""
     if document is None:
         return ""
-    require("lxml.etree").strip_tags(document.body, "hi")
-    return require("trafilatura.xml").xmltotxt(document.body, True).strip()
+    require("lxml.etree", "pages").strip_tags(document.body, "hi")
+    return require("trafilatura.xml", "pages").xmltotxt(document.body, True).strip()

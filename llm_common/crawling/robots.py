@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-from .extra import require
+from ..extras import require
 from .http_fetcher import USER_AGENT
 from .models import Fetched, Fetcher, Reason, fault_of
 
@@ -55,7 +55,7 @@ class Robots:
 def parse_robots(body: bytes) -> Robots:
     """Read a robots.txt, whatever its bytes are."""
     text = body[:LONGEST_ROBOTS].decode("utf-8-sig", "replace")
-    return Robots(require("protego").Protego.parse(text))
+    return Robots(require("protego", "pages").Protego.parse(text))
 
 
 def robots_of(fetched: Fetched) -> Robots:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from .extra import require
+from ..extras import require
 from .models import Fetcher, Reason
 
 MOST_SITEMAPS = 100
@@ -37,7 +37,7 @@ def parse_sitemap(body: bytes) -> Sitemap:
     if raw.lstrip()[:1] != b"<":
         lines = (line.strip() for line in raw.decode("utf-8-sig", "replace").splitlines())
         return Sitemap(tuple(line for line in lines if line.startswith(("http://", "https://"))))
-    etree = require("lxml.etree")
+    etree = require("lxml.etree", "pages")
     # Entities stay as they are and nothing is loaded: a sitemap can't grow while it is read.
     parser = etree.XMLParser(
         resolve_entities=False, no_network=True, load_dtd=False, recover=True, remove_comments=True

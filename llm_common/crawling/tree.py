@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from .extra import require
+from ..extras import require
 
 # What XML forbids; HTML drops NUL, and the others are never text.
 _FORBIDDEN = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ufdd0-\ufdef\ufffe\uffff]")
@@ -37,7 +37,7 @@ def parse(text: str) -> Any | None:
 
 
 def _parse(text: str) -> tuple[Any | None, bool]:
-    etree, html = require("lxml.etree"), require("lxml.html")
+    etree, html = require("lxml.etree", "pages"), require("lxml.html", "pages")
     # A parser of its own per page: its error log is read, and threads share nothing.
     parser = html.HTMLParser(
         encoding="utf-8",

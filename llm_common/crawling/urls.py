@@ -14,7 +14,7 @@ from urllib.parse import SplitResult, quote, urlsplit, urlunsplit
 from uuid import UUID, uuid5
 
 from ..errors import InvalidInputError
-from .extra import require
+from ..extras import require
 
 SCHEMES = {"http": 80, "https": 443}
 
@@ -112,7 +112,7 @@ def registered_domain(host: str) -> str:
     name = name_of(host)
     if _is_address(name):
         return name
-    found: Any = require("tld").get_fld(
+    found: Any = require("tld", "pages").get_fld(
         name, fix_protocol=True, fail_silently=True, search_private=True
     )
     return str(found) if found else name

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from .extra import require
+from ..extras import require
 from .models import Parsed, UnreadableError
 from .plain import refuse_binary
 
@@ -57,7 +57,7 @@ def read_html(raw: bytes) -> Parsed:
         UnreadableError: there is nothing in it.
     """
     refuse_binary(raw)
-    etree, html = require("lxml.etree"), require("lxml.html")
+    etree, html = require("lxml.etree", "documents"), require("lxml.html", "documents")
     parser = html.HTMLParser(no_network=True, huge_tree=True, encoding=_evident_encoding(raw))
     try:
         root = html.document_fromstring(raw, parser=parser)
@@ -83,7 +83,7 @@ def read_uslm(raw: bytes) -> Parsed:
         UnreadableError: damaged, not a bill, or with entities of its own, which could pull in
             other files or grow without end.
     """
-    etree = require("lxml.etree")
+    etree = require("lxml.etree", "documents")
     parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False)
     try:
         root = etree.fromstring(raw, parser)
@@ -119,7 +119,9 @@ def _title(root: Any) -> str:
 def _lines(root: Any, layout: Layout) -> str:
     """Write an element as lines: a form feed marks a level until the spaces are settled."""
     parts: list[str] = []
-    walk = require("lxml.etree").iterwalk(root, events=("start", "end", "comment", "pi"))
+    walk = require("lxml.etree", "documents").iterwalk(
+        root, events=("start", "end", "comment", "pi")
+    )
     for event, element in walk:
         name = _name(element)
         if event == "start" and name in UNSEEN:

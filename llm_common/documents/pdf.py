@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..crawling.models import Reason
 from ..crawling.pdf import pdf_text
-from .extra import require
+from ..extras import require
 from .models import Parsed, UnreadableError
 
 _WHY = {
@@ -22,7 +22,7 @@ def read_pdf(raw: bytes) -> Parsed:
     Raises:
         UnreadableError: encrypted, damaged, too large, or without a text layer.
     """
-    require("pypdfium2")  # so that its absence names the extra `documents`
+    require("pypdfium2", "documents")  # so that its absence names the extra `documents`
     found = pdf_text(raw)
     if found.reason is not Reason.FETCHED:
         raise UnreadableError(_WHY[found.reason])

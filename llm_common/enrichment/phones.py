@@ -6,7 +6,7 @@ import re
 from functools import lru_cache
 from typing import Any
 
-from ..crawling.extra import require
+from ..extras import require
 
 _ENOUGH = re.compile(r"(?:\d\D{0,4}){7}")
 _GLUED_BEFORE = re.compile(r"[^\W\d_](?=\+?\(?\d)")

@@ -12,12 +12,12 @@ import time
 import zlib
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from importlib import import_module
 from typing import TYPE_CHECKING, Any, LiteralString, cast
 
+from .. import extras
 from ..database import pool
 from ..database.postgres import identity, translate
-from ..errors import DatabaseUnavailableError, MissingExtraError
+from ..errors import DatabaseUnavailableError
 from .canonical import digest
 
 if TYPE_CHECKING:
@@ -48,10 +48,7 @@ def require() -> Any:
     Raises:
         MissingExtraError: it is not installed.
     """
-    try:
-        return import_module("procrastinate")
-    except ImportError as error:
-        raise MissingExtraError("procrastinate", "workers") from error
+    return extras.require("procrastinate", "workers")
 
 
 class Tickets:

@@ -11,9 +11,9 @@ import pytest
 from lxml import etree
 
 from llm_common.documents import load_document
-from llm_common.documents.extra import require
 from llm_common.documents.markup import read_html
 from llm_common.errors import DocumentError, MissingExtraError
+from llm_common.extras import require
 from tests.support import data_dir
 
 SPECIMEN = "bills-114s32cds.xml"
@@ -214,7 +214,7 @@ def test_missing_files_folders_and_giants(tmp_path):
 
 def test_a_missing_package_names_its_extra():
     with pytest.raises(MissingExtraError, match=r"llm-common\[documents\]"):
-        require("a_package_that_nobody_has")
+        require("a_package_that_nobody_has", "documents")
 
 
 def test_half_of_a_real_pdf_is_damaged(tmp_path):

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ...extras import require
 from ..models import EnrichedRow
 from .cells import clean, written
-from .extra import failures, require
+from .failures import failures
 from .layout import SCALE, Layout
 from .table import Table, named
 
@@ -39,7 +40,7 @@ def read_parquet(path: Path) -> Table:
         InvalidInputError: it is damaged or no Parquet file.
         MissingExtraError: the extra `tables` is not installed.
     """
-    polars = require("polars")
+    polars = require("polars", "tables")
     with failures(partial(_damaged, path)):
         frame = polars.scan_parquet(path, glob=False)
         columns = named(frame.collect_schema().names(), path.name)
@@ -63,7 +64,7 @@ def write_parquet(path: Path, form: Layout, rows: Iterable[EnrichedRow]) -> None
     A column has the type that fits all its values, and is text if none does. That is known when
     all rows are, so they wait in a file of JSON lines beside `path`.
     """
-    polars = require("polars")
+    polars = require("polars", "tables")
     spool = path.with_name(path.name + ".jsonl")
     try:
         kinds: list[set[str]] = [set() for _ in form.header]

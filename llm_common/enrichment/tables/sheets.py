@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInputError
-from .extra import failures, require
+from ...extras import require
+from .failures import failures
 from .table import Table, named
 
 COMPOUND_FILE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
@@ -37,7 +38,7 @@ def read_sheet(path: Path, sheet: str | None = None) -> Table:
     """
     if _is_encrypted(path):
         raise InvalidInputError(PROTECTED.format(path.name))
-    fastexcel = require("fastexcel")
+    fastexcel = require("fastexcel", "tables")
     with failures(partial(_failure, path)):
         book = fastexcel.read_excel(path)
         names: list[str] = book.sheet_names
@@ -89,7 +90,7 @@ def _filled(texts: Any) -> list[int]:
     """Return which rows hold anything."""
     if not texts.width:
         return []
-    polars = require("polars")
+    polars = require("polars", "tables")
     filled = texts.select(polars.any_horizontal(polars.all().fill_null("") != ""))
     return filled.to_series().arg_true().to_list()
 
@@ -106,7 +107,7 @@ def _reader(text: Any, typed: Any) -> Callable[[str | None, Any], Any]:
     """Choose how the cells of a column are read."""
     lost = typed.null_count() > text.null_count()
     if typed.dtype.is_temporal():
-        return _moment if lost or typed.dtype != require("polars").Duration else _typed
+        return _moment if lost or typed.dtype != require("polars", "tables").Duration else _typed
     if typed.dtype.is_numeric() and text.is_in(["true", "false"]).any():
         return _text
     return _text if lost else _typed

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import InvalidInputError
+from ...extras import require
 from ..models import EnrichedRow
 from .cells import flat, sheet_text, written
-from .extra import require
 from .layout import SHEET, Layout, sheet_rows
 
 ROWS = 1_048_576
@@ -47,7 +47,7 @@ def check_size(rows: int, columns: int) -> None:
 
 def write_workbook(path: Path, form: Layout, rows: Iterable[EnrichedRow]) -> None:
     """Write a workbook row by row."""
-    with require("xlsxwriter").Workbook(str(path), OPTIONS) as book:
+    with require("xlsxwriter", "tables").Workbook(str(path), OPTIONS) as book:
         table = _Sheet(book, "Table", form.header)
         evidence = _Sheet(book, "Evidence", SHEET) if form.evidence == "sheet" else None
         for count, row in enumerate(rows, start=1):

@@ -1,18 +1,18 @@
-"""Late imports of the extras `pages` and `crawl`."""
+"""Late imports of packages that only some hosts install."""
 
 from __future__ import annotations
 
 from importlib import import_module
 from typing import Any
 
-from ..errors import MissingExtraError
+from .errors import MissingExtraError
 
 
-def require(module: str, extra: str = "pages") -> Any:
+def require(module: str, extra: str) -> Any:
     """Import a module of an extra; untyped, for most of them have no type stubs.
 
     Raises:
-        MissingExtraError: the package is not installed.
+        MissingExtraError: its package is not installed.
     """
     try:
         return import_module(module)

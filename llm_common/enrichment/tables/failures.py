@@ -1,25 +1,11 @@
-"""Late imports of the extra `tables`, and how its readers fail."""
+"""How readers of files fail."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
-from importlib import import_module
-from typing import Any
 
-from ...errors import InvalidInputError, LLMCommonError, MissingExtraError
-
-
-def require(module: str) -> Any:
-    """Import a module of the extra; untyped, for not all of them have type stubs.
-
-    Raises:
-        MissingExtraError: the package is not installed.
-    """
-    try:
-        return import_module(module)
-    except ImportError as error:
-        raise MissingExtraError(module.partition(".")[0], "tables") from error
+from ...errors import InvalidInputError, LLMCommonError
 
 
 @contextmanager
