@@ -21,7 +21,7 @@ from tests import npm
 from tests.support import REPOSITORY
 
 PACKAGE = REPOSITORY / "tests" / "supabase_lite"
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 120
 
 ROLES = """
     DO $$BEGIN
@@ -98,7 +98,7 @@ def serve(database_url: str) -> Iterator[SupabaseLite]:
             _wait_until_ready(api.url, process, log)
             yield api
         finally:
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
 
 
 def _environment(api: SupabaseLite) -> dict[str, str]:
@@ -128,7 +128,7 @@ def _wait_until_ready(url: str, process: subprocess.Popen, log: IO[str]) -> None
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:
-            urllib.request.urlopen(f"{url}/rest/v1/", timeout=2).close()
+            urllib.request.urlopen(f"{url}/rest/v1/", timeout=10).close()
         except urllib.error.HTTPError as error:
             # An answer, even if it is that a key is missing.
             error.close()
