@@ -263,7 +263,7 @@ async def test_a_timeout_is_estimated_and_tried_again(
     for llm in clients:
         await llm.complete(MESSAGES)  # the first call of a process takes its time to be written
     before = len(await ledger())
-    mock.serve({"response": {"content": TEXT}, "chaos": {"latencyMs": 20_000}})
+    mock.serve({"response": {"content": TEXT}, "chaos": {"latencyMs": 10_000}})
     calls = (llm.complete(MESSAGES, timeout_s=4) for llm in clients)
     ends = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(end) for end in ends] == [ProviderTimeoutError] * len(MODELS)
