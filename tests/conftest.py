@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.rows import dict_row
 
 from llm_common import limits, providers
@@ -21,9 +23,21 @@ from llm_common.testing import CorpusDocument, ProviderServer
 from tests import postgrest, servers
 from tests.postgrest import SupabaseLite
 from tests.servers import Server
-from tests.support import skip_or_fail
+from tests.support import UNHURRIED, skip_or_fail
 
 TEMPLATE = "llm_common_template"
+BEFORE_MIDNIGHT_S = 30
+
+settings.register_profile("unhurried", UNHURRIED)
+settings.load_profile("unhurried")
+
+
+@pytest.fixture(autouse=True)
+def _on_one_day() -> None:
+    """Budgets and sums are by the day, in UTC: no test begins on one and ends on the next."""
+    rest = 86_400 - time.time() % 86_400
+    if rest < BEFORE_MIDNIGHT_S:
+        time.sleep(rest)
 
 
 @pytest.fixture(autouse=True)

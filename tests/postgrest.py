@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
-import socket
 import subprocess
 import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,7 +19,7 @@ from tests import npm
 from tests.support import REPOSITORY
 
 PACKAGE = REPOSITORY / "tests" / "supabase_lite"
-START_TIMEOUT_S = 30
+START_TIMEOUT_S = 120
 
 ROLES = """
     DO $$BEGIN
@@ -78,31 +76,31 @@ class SupabaseLite:
 def serve(database_url: str) -> Iterator[SupabaseLite]:
     """Run the API on a free port of loopback until the block ends."""
     folder = npm.installed(PACKAGE)
-    api = SupabaseLite(
-        url=f"http://127.0.0.1:{_free_port()}",
-        secret_key=f"sb_secret_{secrets.token_urlsafe(24)}",
-        publishable_key=f"sb_publishable_{secrets.token_urlsafe(24)}",
-        jwt_secret=secrets.token_urlsafe(32),
-        database_url=database_url,
-    )
-    with tempfile.TemporaryFile("w+") as log:
+    keys = {
+        "secret_key": f"sb_secret_{secrets.token_urlsafe(24)}",
+        "publishable_key": f"sb_publishable_{secrets.token_urlsafe(24)}",
+        "jwt_secret": secrets.token_urlsafe(32),
+    }
+    with tempfile.TemporaryFile() as log:
         process = subprocess.Popen(
             ["node", "server.mjs"],
             cwd=folder,
-            env=_environment(api),
+            env=_environment(database_url, **keys),
             stdin=subprocess.PIPE,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
         try:
-            _wait_until_ready(api.url, process, log)
-            yield api
+            url = f"http://127.0.0.1:{_port(process, log)}"
+            yield SupabaseLite(url=url, database_url=database_url, **keys)
         finally:
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
 
 
-def _environment(api: SupabaseLite) -> dict[str, str]:
-    parts = conninfo_to_dict(api.database_url)
+def _environment(
+    database_url: str, *, secret_key: str, publishable_key: str, jwt_secret: str
+) -> dict[str, str]:
+    parts = conninfo_to_dict(database_url)
     return {
         "PATH": os.environ["PATH"],
         "HOME": os.environ.get("HOME", "/"),
@@ -111,31 +109,20 @@ def _environment(api: SupabaseLite) -> dict[str, str]:
         "DATABASE_URL": f"postgres:///{parts['dbname']}",
         "PGHOST": str(parts["host"]),
         "PGUSER": str(parts["user"]),
-        "PORT": api.url.rpartition(":")[2],
-        "JWT_SECRET": api.jwt_secret,
-        "SUPABASE_SECRET_KEY": api.secret_key,
-        "SUPABASE_PUBLISHABLE_KEY": api.publishable_key,
+        "JWT_SECRET": jwt_secret,
+        "SUPABASE_SECRET_KEY": secret_key,
+        "SUPABASE_PUBLISHABLE_KEY": publishable_key,
     }
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen, log: IO[str]) -> None:
+def _port(process: subprocess.Popen[bytes], log: IO[bytes]) -> int:
+    """Wait until the API listens, and return where."""
     deadline = time.monotonic() + START_TIMEOUT_S
+    said = ""
     while time.monotonic() < deadline and process.poll() is None:
-        try:
-            urllib.request.urlopen(f"{url}/rest/v1/", timeout=2).close()
-        except urllib.error.HTTPError as error:
-            # An answer, even if it is that a key is missing.
-            error.close()
-            return
-        except OSError:
-            time.sleep(0.1)
-        else:
-            return
-    log.seek(0)
-    raise RuntimeError(f"the Supabase API did not start: {log.read()[-2000:]}")
+        # Not from the file's own position, which is the process's as well.
+        said = os.pread(log.fileno(), 1_000_000, 0).decode()
+        if found := re.search(r"^listening on (\d+)$", said, re.MULTILINE):
+            return int(found[1])
+        time.sleep(0.05)
+    raise RuntimeError(f"the Supabase API did not start: {said[-2000:]}")

@@ -122,7 +122,7 @@ def _stopped_with_us(data: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        guard.communicate(timeout=10)
+        guard.communicate(timeout=60)
 
 
 def installed_programs(major: int) -> Path | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
+import time
 from pathlib import Path
 from typing import NoReturn
 
@@ -13,7 +15,14 @@ from hypothesis import HealthCheck, settings
 REPOSITORY = Path(__file__).parents[1]
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For properties that touch files: how fast a busy machine is says nothing about them."""
+"""How fast a busy machine is says nothing about a property; `conftest` makes it the default."""
+
+
+async def within_a_minute(seconds: float) -> None:
+    """Wait for the next minute, by the clock, where the present one ends sooner than that."""
+    rest = 60 - time.time() % 60
+    if rest < seconds:
+        await asyncio.sleep(rest + 0.1)
 
 
 def skip_or_fail(reason: str) -> NoReturn:

@@ -16,6 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from llm_common import CostTracker, LLMClient, Rollout, WebSearchClient, context, providers, sync
+from llm_common.cost_tracker.process import ledger_for
 from llm_common.database import pool
 from llm_common.errors import (
     BudgetExceededError,
@@ -23,6 +24,7 @@ from llm_common.errors import (
     LLMCommonError,
     RateLimitedError,
 )
+from llm_common.pricing import price_of
 from llm_common.rollout.commands import change, wanted
 from llm_common.search import http as search_http
 from llm_common.sync import SyncCostTracker, SyncLLMClient, SyncRollout, SyncWebSearchClient
@@ -53,6 +55,22 @@ async def transports(fake: ProviderServer) -> AsyncIterator[None]:
     await asyncio.to_thread(lambda: sync.run(close()))
 
 
+@pytest.fixture
+def ledger(ledger: Ledger, costs: CostTracker) -> Ledger:
+    """Read the rows when all are there: a flush does not wait for what another loop is bringing."""
+    own = ledger_for(costs.db)
+
+    async def is_there() -> bool:
+        await costs.flush()
+        return not (own._pending or any(own._sending.values()))
+
+    async def read() -> list[dict[str, Any]]:
+        await children.until(is_there)
+        return await ledger()
+
+    return read
+
+
 async def in_threads(work: Callable[[int], Any], count: int = THREADS) -> list[Any]:
     """Run `work` in that many threads at once and return what each returned or raised."""
 
@@ -72,12 +90,15 @@ async def in_threads(work: Callable[[int], Any], count: int = THREADS) -> list[A
 async def test_twenty_threads_share_one_client_and_its_budget(
     fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
-    used = Usage(input_tokens=100, output_tokens=100)
-    for _ in range(THREADS):
-        fake.script(Answer(text="Kern", usage=used, latency_s=0.05))
     llm = LLMClient("openai", model="gpt-4o", cost_tracker=costs)
     bound = llm.estimate(MESSAGES, max_tokens=100)
     assert bound is not None
+    # Each costs all that it may: an early end makes room for nobody.
+    price = price_of("openai", "gpt-4o")
+    assert price is not None
+    most = (bound - 100 * price.output) / price.input
+    used = Usage(input_tokens=int(most), output_tokens=100)
+    fake.script(*[Answer(text="Kern", usage=used, latency_s=0.05)] * THREADS)
     limited = LLMClient(
         "openai", model="gpt-4o", cost_tracker=costs, budget_limit_usd=bound * 6 + Decimal("1e-9")
     )

@@ -17,7 +17,7 @@ from html import escape
 from typing import Any
 
 from .. import outbox
-from ..database import Database
+from ..database import Database, pool
 from ..errors import ConfigurationError, DatabaseError
 from ..outbox import Channel, Delivery, Message
 from ..telemetry import event
@@ -45,7 +45,7 @@ class AlertLoop:
     def __init__(self, every_s: float = LOOK_EVERY_S) -> None:
         self._every_s = every_s
         self._guard = threading.Lock()
-        self._projects: set[str] = set()
+        self._nudges: dict[str, int] = {}
         self._rules: set[Rule] = set()
         self._registered: set[Rule] = set()
         self._next_look = 0.0
@@ -64,7 +64,7 @@ class AlertLoop:
     def nudge(self, db: Database, project: str) -> None:
         """Say that a call of a project is under way or done; a background task looks soon."""
         with self._guard:
-            self._projects.add(project)
+            self._nudges[project] = self._nudges.get(project, 0) + 1
         self._start(db)
 
     def _start(self, db: Database) -> None:
@@ -78,21 +78,29 @@ class AlertLoop:
 
         What fails is logged and stays in the outbox, for the next look of any process.
         """
-        with self._guard:
-            projects, self._projects = self._projects, set()
-        if not projects:
-            return
-        if await self._is_done(db, projects):
-            return
-        with self._guard:
-            self._projects |= projects
-        self._start(db)
+        await self._look_for(db, self._nudged())
 
     async def close(self, db: Database) -> None:
         """Look a last time; what is left is for the next process."""
         await self.look(db)
         with self._guard:
-            self._projects.clear()
+            self._nudges.clear()
+
+    def _nudged(self) -> dict[str, int]:
+        with self._guard:
+            return dict(self._nudges)
+
+    async def _look_for(self, db: Database, nudges: Mapping[str, int]) -> None:
+        """Deliver; whoever nudged meanwhile, or has something waiting, is looked for again."""
+        if not nudges:
+            return
+        if not await self._is_done(db, nudges.keys()):
+            self._start(db)
+            return
+        with self._guard:
+            for project, count in nudges.items():
+                if self._nudges.get(project) == count:
+                    del self._nudges[project]
 
     async def _is_done(self, db: Database, projects: Set[str]) -> bool:
         """Deliver, and tell whether nothing is left to look for."""
@@ -119,11 +127,13 @@ class AlertLoop:
     async def _run(self, db: Database, loop: asyncio.AbstractEventLoop) -> None:
         """Look until there is nothing to look for; at the end of the event loop, once more."""
         try:
-            while self._projects:
+            while self._nudges:
                 await asyncio.sleep(self._wait_s(time.monotonic()))
                 await self._flush_and_look(db)
         except asyncio.CancelledError:
             await self._flush_and_look(db)
+            # The ledger, at the end of the same loop, may have closed its connections before.
+            await pool.close()
             raise
         finally:
             del self._tasks[loop]
@@ -137,12 +147,14 @@ class AlertLoop:
 
     async def _flush_and_look(self, db: Database) -> None:
         """Look once the database knows what was settled: only then are its alerts there."""
+        # Of before the flush: what is settled during it may be left to the next one.
+        nudges = self._nudged()
         try:
             await ledger_for(db).flush(db)
         except DatabaseError as error:
             event("alert.look_failed", level=logging.WARNING, error=type(error).__name__)
         else:
-            await self.look(db)
+            await self._look_for(db, nudges)
 
 
 async def deliver_alerts(db: Database, projects: Collection[str]) -> Delivery:

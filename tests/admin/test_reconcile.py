@@ -21,8 +21,14 @@ from tests.servers import execute, fetch
 
 CENT = 10_000_000
 """A cent in nano-dollars."""
-TODAY = datetime.now(UTC).date()
-YESTERDAY = TODAY - timedelta(days=1)
+
+
+def today() -> date:
+    return datetime.now(UTC).date()
+
+
+def yesterday() -> date:
+    return today() - timedelta(days=1)
 
 
 @pytest.fixture
@@ -44,7 +50,7 @@ def call(**changes: object) -> Intent:
 
 
 async def differences(db: Database, *providers: str) -> list[Difference]:
-    found = await admin.reconcile(db, "test", YESTERDAY, TODAY, providers)
+    found = await admin.reconcile(db, "test", yesterday(), today(), providers)
     return list(found.differences)
 
 
@@ -53,15 +59,15 @@ def told(found: list[Difference]) -> list[tuple[str, str, Decimal]]:
 
 
 async def test_all_is_equal(tracker: CostTracker, db: Database, bills: Bills) -> None:
-    bills.charge("openai", YESTERDAY, "0.1")
+    bills.charge("openai", yesterday(), "0.1")
     held = await tracker.reserve(call())
-    found = await admin.reconcile(db, "test", YESTERDAY, TODAY, ["openai"])
+    found = await admin.reconcile(db, "test", yesterday(), today(), ["openai"])
     assert found.differences == ()
     assert [(d.day, d.billed, d.certain, d.possible) for d in found.days] == [
-        (YESTERDAY, Decimal("0.1"), Decimal("0.1"), Decimal("0.1"))
+        (yesterday(), Decimal("0.1"), Decimal("0.1"), Decimal("0.1"))
     ]
     assert found.notes == (
-        f"openai: {YESTERDAY} to {YESTERDAY} compared; it has not told the rest in full",
+        f"openai: {yesterday()} to {yesterday()} compared; it has not told the rest in full",
     )
     assert (found.estimated_rows, found.estimated_usd, found.unpriced_rows) == (0, 0, 0)
     tracker.settle(held, Outcome("ok", Decimal(0), "prices"))
@@ -70,16 +76,16 @@ async def test_all_is_equal(tracker: CostTracker, db: Database, bills: Bills) ->
 async def test_a_dropped_row_is_missed_by_every_counter_and_by_the_bill(
     tracker: CostTracker, db: Database, database_url: str, bills: Bills
 ) -> None:
-    bills.charge("openai", YESTERDAY, "0.1")
+    bills.charge("openai", yesterday(), "0.1")
     dropped = "SELECT id FROM cost_tracking WHERE user_id = 'u' LIMIT 1"
     execute(database_url, f"DELETE FROM cost_tracking WHERE id IN ({dropped})")
     found = await differences(db, "openai")
     cent = Decimal("0.01")
     assert told(found) == [
-        ("spent", f"project test by day {TODAY}", cent),
-        ("spent", f"project test by month {TODAY.replace(day=1)}", cent),
+        ("spent", f"project test by day {today()}", cent),
+        ("spent", f"project test by month {today().replace(day=1)}", cent),
         ("spent", "user u by total", cent),
-        ("bill", f"openai on {YESTERDAY}", cent),
+        ("bill", f"openai on {yesterday()}", cent),
     ]
     assert "ledger rows were deleted" in found[0].cause
     assert "the ledger lacks" in found[3].cause
@@ -127,7 +133,7 @@ HOLD = """
 async def test_an_orphan_hold(tracker: CostTracker, db: Database, database_url: str) -> None:
     execute(database_url, HOLD % "project")
     [found] = await differences(db)
-    assert told([found]) == [("held", f"project test by day {TODAY}", Decimal("-0.01"))]
+    assert told([found]) == [("held", f"project test by day {today()}", Decimal("-0.01"))]
     assert "a hold was inserted" in found.cause
 
 
@@ -136,7 +142,7 @@ async def test_a_hold_that_no_counter_knows(
 ) -> None:
     execute(database_url, HOLD % "task")
     [found] = await differences(db)
-    assert told([found]) == [("held", f"task test by day {TODAY}", Decimal("-0.01"))]
+    assert told([found]) == [("held", f"task test by day {today()}", Decimal("-0.01"))]
     assert "orphan" in found.cause
 
 
@@ -160,7 +166,7 @@ async def test_an_expired_hold_that_nobody_has_charged(
     assert hold.intent.operation_id in found.about
     assert "charges it as estimated" in found.cause
     await tracker.flush()
-    after = await admin.reconcile(db, "test", YESTERDAY, TODAY)
+    after = await admin.reconcile(db, "test", yesterday(), today())
     assert after.differences == ()
     assert (after.estimated_rows, after.estimated_usd) == (1, Decimal("0.01"))
 
@@ -212,15 +218,15 @@ async def test_a_line_too_many_on_the_bill(
     tracker: CostTracker, db: Database, database_url: str, bills: Bills, provider: str
 ) -> None:
     execute(database_url, f"UPDATE cost_tracking SET provider = '{provider}'")
-    bills.charge(provider, YESTERDAY, "0.1")
+    bills.charge(provider, yesterday(), "0.1")
     assert await differences(db, provider) == []
-    bills.charge(provider, YESTERDAY, "0.25")
+    bills.charge(provider, yesterday(), "0.25")
     [found] = await differences(db, provider)
-    assert told([found]) == [("bill", f"{provider} on {YESTERDAY}", Decimal("0.25"))]
+    assert told([found]) == [("bill", f"{provider} on {yesterday()}", Decimal("0.25"))]
 
 
 async def test_a_bill_that_is_too_small(tracker: CostTracker, db: Database, bills: Bills) -> None:
-    bills.charge("openai", YESTERDAY, "0.09")
+    bills.charge("openai", yesterday(), "0.09")
     [found] = await differences(db, "openai")
     assert (found.kind, found.by) == ("bill", Decimal("-0.01"))
     assert "more than was charged" in found.cause
@@ -231,7 +237,7 @@ async def test_a_bill_is_that_of_all_projects(
 ) -> None:
     half = "SELECT id FROM cost_tracking WHERE user_id IS NULL"
     execute(database_url, f"UPDATE cost_tracking SET project = 'other' WHERE id IN ({half})")
-    bills.charge("openai", YESTERDAY, "0.1")
+    bills.charge("openai", yesterday(), "0.1")
     assert {d.kind for d in await differences(db, "openai")} == {"spent"}
 
 
@@ -243,7 +249,7 @@ ROW = """
 
 
 async def test_what_can_not_be_known_is_allowed_for(db: Database, database_url: str) -> None:
-    noon, midnight = f"'{YESTERDAY} 12:00Z'", f"'{YESTERDAY} 23:59:59Z'"
+    noon, midnight = f"'{yesterday()} 12:00Z'", f"'{yesterday()} 23:59:59Z'"
     rows = (
         ("'openai'", "1", "'prices'", "first", noon, "5"),
         ("'openai'", "2", "'estimated'", "first", noon, "5"),
@@ -255,10 +261,10 @@ async def test_what_can_not_be_known_is_allowed_for(db: Database, database_url: 
     )
     for row in rows:
         execute(database_url, ROW % row)
-    span = {"provider": "openai", "start": YESTERDAY, "end": TODAY}
+    span = {"provider": "openai", "start": yesterday(), "end": today()}
     before, after = (await db.call("llm_provider_days", span))["days"]
     assert before == {
-        "day": str(YESTERDAY),
+        "day": str(yesterday()),
         "certain_usd": "1",
         "possible_usd": "15",
         "estimated": 2,
@@ -266,10 +272,10 @@ async def test_what_can_not_be_known_is_allowed_for(db: Database, database_url: 
     }
     assert (after["certain_usd"], after["possible_usd"], after["unpriced"]) == ("0", "8", 0)
     # A span that begins after midnight knows of what began before.
-    assert (await db.call("llm_provider_days", {**span, "start": TODAY}))["days"] == [after]
+    assert (await db.call("llm_provider_days", {**span, "start": today()}))["days"] == [after]
 
 
-DAY = BilledDay("openai", YESTERDAY, Decimal(1), Decimal(1), Decimal(1), 0, 0)
+DAY = BilledDay("openai", date(2026, 11, 20), Decimal(1), Decimal(1), Decimal(1), 0, 0)
 
 
 @pytest.mark.parametrize(
@@ -302,12 +308,12 @@ async def test_other_spans_and_projects_are_left_alone(
     tracker: CostTracker, db: Database, database_url: str
 ) -> None:
     execute(database_url, "UPDATE llm_budget_counters SET spent_usd = 7")
-    last_year = date(TODAY.year - 1, 1, 1)
+    last_year = date(today().year - 1, 1, 1)
     found = (await admin.reconcile(db, "test", last_year, last_year)).differences
     assert [d.about for d in found] == ["user u by total"]
-    assert (await admin.reconcile(db, "other", YESTERDAY, TODAY)).differences == ()
+    assert (await admin.reconcile(db, "other", yesterday(), today())).differences == ()
     with pytest.raises(InvalidInputError, match="is after the last"):
-        await admin.reconcile(db, "test", TODAY, YESTERDAY)
+        await admin.reconcile(db, "test", today(), yesterday())
 
 
 async def test_reconciling_changes_nothing(
@@ -329,18 +335,18 @@ def cli(database_url: str, bills: Bills, tmp_path: Path) -> Command:
 async def test_the_command_says_what_differs(
     tracker: CostTracker, database_url: str, bills: Bills, cli: Command
 ) -> None:
-    bills.charge("openai", YESTERDAY, "0.1")
-    span = ("--since", str(YESTERDAY))
+    bills.charge("openai", yesterday(), "0.1")
+    span = ("--since", str(yesterday()))
     equal = await cli("costs", "reconcile", *span)
     assert (equal.code, equal.err) == (0, "")
     assert "✓ the ledger, the counters and what is held agree" in equal.out
     assert "anthropic" in equal.out, "every provider with a key is asked"
     execute(database_url, "UPDATE llm_budget_counters SET spent_usd = 0.11")
-    bills.charge("openai", YESTERDAY, "0.2")
+    bills.charge("openai", yesterday(), "0.2")
     differs = await cli("costs", "reconcile", *span, "--provider", "openai")
     assert differs.code == 2
-    assert f"✗ spent: project test by day {TODAY}: $0.11, expected $0.10 (+$0.01)" in differs.out
-    assert f"✗ bill: openai on {YESTERDAY}: $0.30, expected $0.10 (+$0.20)" in differs.out
+    assert f"✗ spent: project test by day {today()}: $0.11, expected $0.10 (+$0.01)" in differs.out
+    assert f"✗ bill: openai on {yesterday()}: $0.30, expected $0.10 (+$0.20)" in differs.out
     assert "anthropic" not in differs.out
     as_json = await cli("costs", "reconcile", *span, "--provider", "openai", "--json")
     assert as_json.code == 2

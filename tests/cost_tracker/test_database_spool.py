@@ -136,7 +136,7 @@ async def test_a_cancelled_reservation_costs_nothing(db: Database) -> None:
         done = (await asyncio.gather(call, return_exceptions=True))[0]
         if not isinstance(done, BaseException):
             tracker.settle(done, spent("0"))
-    await asyncio.sleep(0.1)
+    await children.until(lambda: not ledger_for(db).grants._tasks)
     assert await tracker.get_daily_cost() == 0
     (budget,) = await tracker.get_budgets()
     assert (budget.spent_usd, budget.held_usd) == (0, 0)

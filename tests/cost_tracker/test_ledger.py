@@ -233,7 +233,8 @@ class TestRefusedRows:
             usage = Usage(input_tokens=tokens)
             tracker.settle(hold, Outcome("ok", Decimal("0.002"), "prices", "v1", usage))
         assert await tracker.get_daily_cost() == Decimal("0.004")
-        refused = [r.getMessage() for r in caplog.records if r.levelname == "ERROR"]
+        ours = [r for r in caplog.records if r.name.startswith("llm_common")]
+        refused = [r.getMessage() for r in ours if r.levelname == "ERROR"]
         assert refused == [f"ledger.row_refused operation={holds[1].intent.operation_id}"]
         assert await tracker.get_daily_cost() == Decimal("0.004")
         await tracker.aclose()

@@ -46,7 +46,7 @@ def user(folder: Path):
         assert url
         yield process, url
     finally:
-        process.communicate(timeout=30)
+        process.communicate(timeout=120)
 
 
 def alive(url: str) -> bool:
@@ -62,7 +62,7 @@ def postmaster(folder: Path) -> int:
 
 
 def wait_until(condition) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.05)

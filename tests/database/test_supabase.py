@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import httpx
 import pytest
 from supabase import acreate_client, create_client
@@ -12,6 +10,7 @@ from llm_common.database import connect
 from llm_common.database.connect import shared_client
 from llm_common.database.supabase import SupabaseDatabase
 from llm_common.errors import DatabaseError, DatabaseUnavailableError, SchemaError
+from tests.servers import fetch
 
 
 @pytest.fixture(params=["sync", "async"])
@@ -58,12 +57,16 @@ async def test_a_browsers_key_may_call_nothing(client_of, supabase_lite):
 
 async def test_a_call_has_a_deadline(client_of, supabase_lite):
     client = await client_of(supabase_lite.url, supabase_lite.secret_key)
-    database = SupabaseDatabase(client, deadline_s=0.5)
-    await database.call("llm_schema", {})
-    started = time.monotonic()
+    await SupabaseDatabase(client).call("llm_schema", {})
+    url = supabase_lite.database_url
+    ((before,),) = fetch(url, "SELECT clock_timestamp()")
     with pytest.raises(DatabaseUnavailableError, match=r"no answer to test_sleep within 0\.5 s"):
-        await database.call("test_sleep", {"seconds": 2})
-    assert time.monotonic() - started < 1.5
+        await SupabaseDatabase(client, deadline_s=0.5).call("test_sleep", {"seconds": 6})
+    asleep = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        f" AND wait_event = 'PgSleep' AND query_start > '{before}'"
+    )
+    assert fetch(url, asleep) == [(1,)], "the answer was waited for"
 
 
 async def test_a_schema_that_is_not_exposed_is_named(client_of, supabase_lite):

@@ -19,20 +19,22 @@ from tests.servers import Server, execute, fetch
 
 UP = ("migrate", "up")
 DOWN = ("migrate", "down", "--all", "--yes")
-PAUSE_S = 0.5
-
-MOMENTS = f"""
+MOMENTS = """
     CREATE SCHEMA moments;
     CREATE SEQUENCE moments.passed;
     CREATE TABLE moments.chosen (number bigint);
     CREATE FUNCTION moments.pass() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN
         IF nextval('moments.passed') = (SELECT number FROM moments.chosen) THEN
-            PERFORM pg_sleep({PAUSE_S});
+            WHILE EXISTS (SELECT FROM moments.chosen) LOOP
+                PERFORM pg_sleep(0.1);
+            END LOOP;
         END IF;
     END$$;
     CREATE EVENT TRIGGER moments ON ddl_command_end EXECUTE FUNCTION moments.pass();
 """
-"""Counts DDL commands, over all processes, and makes the chosen one last long enough to be hit."""
+"""Counts DDL commands, over all processes, and makes the chosen one last until `GO_ON`."""
+GO_ON = "DELETE FROM moments.chosen"
+"""What the server does for a client that is gone goes on until it notices."""
 NO_MOMENTS = "DROP EVENT TRIGGER moments; DROP SCHEMA moments CASCADE"
 PAUSED = """
     SELECT application_name FROM pg_stat_activity
@@ -143,6 +145,7 @@ async def test_the_other_finishes_when_the_holder_of_the_lock_is_killed(
         other = await migrators.start("other", last)
         victim.kill()
         await victim.communicate()
+        execute(empty_url, GO_ON)
         await children.output(other)
     assert victim.returncode == -signal.SIGKILL
     await is_whole(server, empty_url, last, dumps[last])
@@ -160,6 +163,8 @@ async def test_whichever_of_two_takes_the_lock_is_killed(
         assert fetch(empty_url, HOLDERS) == [(holder,)]
         done = fetch(empty_url, COMMITTED)[0][0] if fetch(empty_url, HAS_HISTORY)[0][0] else 0
         migrators.running[holder].kill()
+        await migrators.running[holder].wait()
+        execute(empty_url, GO_ON)
         (survivor,) = names - {holder}
         out = await children.output(migrators.running[survivor])
     # What the killed one had committed is not done again, and the file that it was in is.

@@ -1,8 +1,9 @@
 """A process that makes as many calls as its budget admits: `python -m tests.fire.worker`.
 
-`WORKER` in the environment is JSON: `at_once` calls in flight, at most `calls` in all, `user`, and
-the arguments of the tracker. It prints one line of JSON at its end: how many calls were `answered`,
-`refused` and, by the type of their error, `failed`.
+It prints "ready" and waits for a line, so that several begin at once. `WORKER` in the environment
+is JSON: `at_once` calls in flight, at most `calls` in all, `user`, and the arguments of the
+tracker. It prints one line of JSON at its end: how many calls were `answered`, `refused` and, by
+the type of their error, `failed`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import sys
 from collections import Counter
 from typing import Any
 
@@ -43,4 +45,6 @@ async def work(at_once: int, calls: int, user: str | None, **tracker: Any) -> di
 
 
 if __name__ == "__main__":
+    print("ready", flush=True)
+    sys.stdin.readline()
     print(json.dumps(asyncio.run(work(**json.loads(os.environ["WORKER"])))))

@@ -210,9 +210,9 @@ async def test_a_refusal_is_an_error_and_billed(fake: ProviderServer, costs: Cos
 async def test_what_may_have_been_billed_is_estimated(
     fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
-    fake.script(Fault.timeout(5), Fault.malformed_json(), Fault.disconnect())
+    fake.script(Fault.timeout(60), Fault.malformed_json(), Fault.disconnect())
     with pytest.raises(Exception):  # noqa: B017 - whichever comes last
-        await LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES, timeout_s=0.5)
+        await LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES, timeout_s=3)
     rows = await ledger()
     assert [r["cost_source"] for r in rows] == ["estimated"] * 3
     assert rows[0]["error_class"] == ProviderTimeoutError.__name__
@@ -222,7 +222,7 @@ async def test_what_may_have_been_billed_is_estimated(
 async def test_a_cancelled_call_is_in_the_ledger(
     fake: ProviderServer, costs: CostTracker, ledger: Ledger
 ) -> None:
-    fake.latency_s = 5
+    fake.latency_s = 60
     call = asyncio.create_task(
         LLMClient("openai", model="gpt-4o", cost_tracker=costs).chat(MESSAGES)
     )

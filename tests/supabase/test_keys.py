@@ -63,12 +63,12 @@ def api(server: Server) -> Iterator[SupabaseLite]:
         with postgrest.serve(url) as running:
             # With its first request it grants every table to everybody, which Supabase does not.
             headers = {"apikey": running.publishable_key}
-            httpx.get(f"{running.url}/rest/v1/conversations", headers=headers)
+            httpx.get(f"{running.url}/rest/v1/conversations", headers=headers, timeout=60)
             execute(url, RESTORE_RIGHTS)
             yield running
 
 
-def token(api: SupabaseLite, user: str, *, secret: str | None = None, lasts_s: int = 60) -> str:
+def token(api: SupabaseLite, user: str, *, secret: str | None = None, lasts_s: int = 3600) -> str:
     """Sign a user in, as Supabase's Auth does."""
 
     def encoded(part: bytes) -> bytes:
@@ -89,7 +89,7 @@ def client_of(api: SupabaseLite, bearer: str | None = None) -> httpx.AsyncClient
     headers = {"apikey": api.publishable_key}
     if bearer:
         headers["Authorization"] = f"Bearer {bearer}"
-    return httpx.AsyncClient(base_url=f"{api.url}/rest/v1/", headers=headers, timeout=30)
+    return httpx.AsyncClient(base_url=f"{api.url}/rest/v1/", headers=headers, timeout=60)
 
 
 @pytest.fixture(params=["anonymous", "signed_in"])
@@ -178,7 +178,7 @@ async def test_the_same_requests_reach_the_tables_with_a_secret_key(
 ) -> None:
     headers = {"apikey": api.secret_key}
     async with httpx.AsyncClient(
-        base_url=f"{api.url}/rest/v1/", headers=headers, timeout=30
+        base_url=f"{api.url}/rest/v1/", headers=headers, timeout=60
     ) as backend:
         for name, _ in fetch(api.database_url, TABLES):
             assert (await backend.get(name, params={"limit": "1"})).status_code == 200

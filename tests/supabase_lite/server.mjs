@@ -1,4 +1,5 @@
-// Supabase's API on loopback, in front of the Postgres that DATABASE_URL and PGHOST name.
+// Supabase's API on a free port of loopback, which it prints, in front of the Postgres that
+// DATABASE_URL and PGHOST name.
 //
 // Not the package's own command: that one writes every jsonb argument of an rpc as a JSON string
 // inside JSON, where PostgREST hands over the value itself.
@@ -27,11 +28,10 @@ const app = new App({
   },
 });
 await app.init();
-serve({
-  fetch: (request) => app.fetch(request, { peerAddress: null }),
-  hostname: "127.0.0.1",
-  port: Number(process.env.PORT),
-});
+serve(
+  { fetch: (request) => app.fetch(request, { peerAddress: null }), hostname: "127.0.0.1", port: 0 },
+  (address) => console.log(`listening on ${address.port}`),
+);
 
 // The tests hold the other end: however they end, so does this.
 process.stdin.resume().on("end", () => process.exit());

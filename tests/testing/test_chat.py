@@ -248,7 +248,7 @@ async def test_a_stream_with_a_broken_chunk(client, server):
 
 async def test_without_a_key_or_messages_nothing_is_charged(client, server):
     url = f"{server.base_url('openai')}/chat/completions"
-    async with httpx.AsyncClient() as plain:
+    async with httpx.AsyncClient(timeout=60) as plain:
         assert (await plain.post(url, json={"messages": []})).status_code == 401
         key = {"authorization": "Bearer k"}
         assert (await plain.post(url, json={"no": "messages"}, headers=key)).status_code == 400
@@ -281,7 +281,7 @@ async def test_closing_does_not_wait_for_answers_that_are_held_back(client, serv
     waiting = asyncio.create_task(ask(client))
     while not server.requests:
         await asyncio.sleep(0.01)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         await server.aclose()
         with pytest.raises(openai.APIConnectionError):
             await waiting

@@ -58,7 +58,7 @@ def recorded(api: str, *, stream: bool) -> set[str]:
 
 async def post(server: ProviderServer, provider: str, path: str, **body: Any) -> httpx.Response:
     headers = {"authorization": "Bearer k", "x-api-key": "k"}
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         url = server.base_url(provider) + path
         return await client.post(url, json=body, headers=headers)
 

@@ -40,7 +40,7 @@ async def test_what_the_library_counts_is_what_the_provider_charges(provider):
         )
         server.script(Answer(text="Two feet.", usage=usage))
         wire = provider_for(deployment)
-        reply = await wire.send(deployment, ChatRequest(ASK, max_tokens=100), timeout_s=10)
+        reply = await wire.send(deployment, ChatRequest(ASK, max_tokens=100), timeout_s=60)
         await aclose()
         assert reply.text == "Two feet."
         assert reply.usage == usage

@@ -17,7 +17,7 @@ from tests.testing.conftest import CORPUS
 
 
 async def post(server: ProviderServer, engine: str, path: str, **body: Any) -> httpx.Response:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         url = server.base_url(engine) + path
         return await client.post(url, json=body, headers={"x-api-key": "k"})
 
@@ -62,7 +62,7 @@ async def test_search_faults(server, engine):
 
 
 async def get(server: ProviderServer, engine: str, path: str, **params: Any) -> httpx.Response:
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         url = server.base_url(engine) + path
         headers = {"x-subscription-token": "k"} if engine == "brave" else {}
         return await client.get(url, params=params, headers=headers)
@@ -118,7 +118,7 @@ async def test_searxng_wants_no_key_and_writes_json_only(server):
 @pytest.mark.parametrize("engine", ["tavily", "brave", "exa"])
 async def test_without_a_key_there_is_no_answer(server, engine):
     path = server.base_url(engine) + ("/web/search" if engine == "brave" else "/search")
-    async with httpx.AsyncClient() as client:
+    async with httpx.AsyncClient(timeout=60) as client:
         reply = await (client.get(path) if engine == "brave" else client.post(path, json={}))
     assert reply.status_code == 401
     assert "fake" in reply.text

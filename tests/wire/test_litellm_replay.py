@@ -53,7 +53,7 @@ async def test_every_recorded_answer_is_read_as_it_was_billed(wire: LiteLLMWire)
     for exchange in recorded(ok=True):
         async with replaying(exchange) as server:
             deployment = deployment_for(exchange, server.url)
-            reply = await wire.send(deployment, ChatRequest(MESSAGES, 1000), timeout_s=10)
+            reply = await wire.send(deployment, ChatRequest(MESSAGES, 1000), timeout_s=60)
         bill = billed(exchange)[0]
         assert len(server.paths) == 1
         assert reply.usage is not None
@@ -72,7 +72,7 @@ async def test_every_recorded_error_has_its_type(wire: LiteLLMWire) -> None:
         async with replaying(exchange) as server:
             deployment = deployment_for(exchange, server.url)
             with pytest.raises(CallError) as caught:
-                await wire.send(deployment, ChatRequest(MESSAGES, 1000), timeout_s=10)
+                await wire.send(deployment, ChatRequest(MESSAGES, 1000), timeout_s=60)
         assert type(caught.value) is ERRORS[exchange["provider"], exchange["status"]]
         assert caught.value.billed is False
         assert "sk-secret" not in str(caught.value)

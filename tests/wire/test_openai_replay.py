@@ -72,7 +72,7 @@ async def test_every_recorded_answer_is_read_as_it_was_billed(wire: OpenAIWire) 
         body = exchange["response_json"]
         async with replaying(exchange) as server:
             deployment = deployment_for(exchange, server.url)
-            reply = await wire.send(deployment, request_of(exchange), timeout_s=10)
+            reply = await wire.send(deployment, request_of(exchange), timeout_s=60)
         (bill,) = billed(exchange)
         message = body["choices"][0]["message"]
         assert server.paths == [exchange["path"]], exchange["id"]
@@ -95,7 +95,7 @@ async def test_every_recorded_error_has_its_type(wire: OpenAIWire) -> None:
         async with replaying(exchange) as server:
             deployment = deployment_for(exchange, server.url)
             with pytest.raises(CallError) as caught:
-                await wire.send(deployment, request_of(exchange), timeout_s=10)
+                await wire.send(deployment, request_of(exchange), timeout_s=60)
         expected = ERRORS[exchange["provider"], exchange["status"]]
         error = caught.value
         assert type(error) is expected, exchange["id"]
@@ -112,7 +112,7 @@ async def test_openrouter_names_its_cost_only_when_asked(wire: OpenAIWire) -> No
     exchange = next(e for e in recorded(ok=True) if e["response_json"].get("usage", {}).get("cost"))
     async with replaying(exchange) as server:
         reply = await wire.send(
-            deployment_for(exchange, server.url), request_of(exchange), timeout_s=10
+            deployment_for(exchange, server.url), request_of(exchange), timeout_s=60
         )
     assert server.requests[0]["usage"] == {"include": True}
     assert reply.cost_usd == Decimal(str(exchange["response_json"]["usage"]["cost"]))
@@ -126,7 +126,7 @@ async def test_a_mistral_answer_in_parts_is_joined(wire: OpenAIWire) -> None:
     )
     async with replaying(exchange) as server:
         reply = await wire.send(
-            deployment_for(exchange, server.url), request_of(exchange), timeout_s=10
+            deployment_for(exchange, server.url), request_of(exchange), timeout_s=60
         )
     parts = exchange["response_json"]["choices"][0]["message"]["content"]
     assert reply.text == "".join(p["text"] for p in parts if p["type"] == "text")
