@@ -16,7 +16,6 @@ import pytest
 from pydantic import BaseModel
 
 from llm_common import CostTracker, LLMClient, Rollout, WebSearchClient, context, providers, sync
-from llm_common.cost_tracker.process import ledger_for
 from llm_common.database import pool
 from llm_common.errors import (
     BudgetExceededError,
@@ -53,22 +52,6 @@ async def transports(fake: ProviderServer) -> AsyncIterator[None]:
         await pool.close()
 
     await asyncio.to_thread(lambda: sync.run(close()))
-
-
-@pytest.fixture
-def ledger(ledger: Ledger, costs: CostTracker) -> Ledger:
-    """Read the rows when all are there: a flush does not wait for what another loop is bringing."""
-    own = ledger_for(costs.db)
-
-    async def is_there() -> bool:
-        await costs.flush()
-        return not (own._pending or any(own._sending.values()))
-
-    async def read() -> list[dict[str, Any]]:
-        await children.until(is_there)
-        return await ledger()
-
-    return read
 
 
 async def in_threads(work: Callable[[int], Any], count: int = THREADS) -> list[Any]:

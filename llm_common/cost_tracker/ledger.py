@@ -143,6 +143,18 @@ class Ledger:
                 if not await self._bring(db):
                     break
 
+    async def bring_from_other_loops(self, db: Database) -> None:
+        """Bring the batches of this process's other event loops too: to settle twice is as once.
+
+        Raises:
+            DatabaseError: the rows stay with those loops.
+        """
+        own = asyncio.get_running_loop()
+        with self._guard:
+            batches = [list(rows) for loop, rows in self._sending.items() if loop is not own]
+        for rows in filter(None, batches):
+            await _settle(db, rows, [])
+
     def _take(self) -> list[Row]:
         """Return the batch that this loop brings now; what a closed loop left goes first."""
         loop = asyncio.get_running_loop()

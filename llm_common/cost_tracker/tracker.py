@@ -211,6 +211,7 @@ class CostTracker:
     async def _drain(self) -> None:
         ledger = await self._ready()
         await ledger.flush(self.db, give_back=True)
+        await ledger.bring_from_other_loops(self.db)
         await self.db.call("llm_expire_holds", {"project": self.project})
 
     async def _ready(self) -> Ledger:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
@@ -402,6 +403,34 @@ async def test_what_a_loop_left_unfinished_is_brought_by_the_next(
 
     await asyncio.to_thread(die)
     wire(tracker).before_s = 0
+    assert await tracker.get_daily_cost() == Decimal("0.001")
+    assert held(database_url) == 0
+
+
+async def test_a_flush_brings_what_another_loop_is_bringing(
+    process: Any, database_url: str
+) -> None:
+    tracker = process()
+    wire(tracker).before_s = 0
+    is_under_way, is_read = threading.Event(), threading.Event()
+
+    async def hang() -> None:
+        await pay(tracker)
+        wire(tracker).before_s = 2
+        under_way = ledger_for(tracker.db)._sending
+        await children.until(lambda: bool(under_way.get(asyncio.get_running_loop())))
+        is_under_way.set()
+        await asyncio.to_thread(is_read.wait, 60)
+
+    other = asyncio.create_task(asyncio.to_thread(asyncio.run, hang()))
+    await asyncio.to_thread(is_under_way.wait, 60)
+    wire(tracker).before_s = 0
+    try:
+        assert await tracker.get_daily_cost() == Decimal("0.001")
+    finally:
+        is_read.set()
+        await other
+    # It arrives a second time, and counts once.
     assert await tracker.get_daily_cost() == Decimal("0.001")
     assert held(database_url) == 0
 
