@@ -10,6 +10,7 @@ from typing import Any
 
 import psycopg
 import pytest
+from hypothesis import settings
 from psycopg.rows import dict_row
 
 from llm_common import limits, providers
@@ -21,9 +22,12 @@ from llm_common.testing import CorpusDocument, ProviderServer
 from tests import postgrest, servers
 from tests.postgrest import SupabaseLite
 from tests.servers import Server
-from tests.support import skip_or_fail
+from tests.support import UNHURRIED, skip_or_fail
 
 TEMPLATE = "llm_common_template"
+
+settings.register_profile("unhurried", UNHURRIED)
+settings.load_profile("unhurried")
 
 
 @pytest.fixture(autouse=True)

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, settings
 REPOSITORY = Path(__file__).parents[1]
 
 UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
-"""For properties that touch files: how fast a busy machine is says nothing about them."""
+"""For every property, by way of conftest: how fast a busy machine is says nothing about them."""
 
 
 def skip_or_fail(reason: str) -> NoReturn:
