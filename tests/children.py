@@ -25,7 +25,7 @@ async def start(code: str, **environment: str) -> Process:
     )
 
 
-async def output(process: Process, timeout_s: float = 120) -> str:
+async def output(process: Process, timeout_s: float = 150) -> str:
     """Return what a process printed; it must end well."""
     out, err = await asyncio.wait_for(process.communicate(), timeout_s)
     assert process.returncode == 0, err.decode()
@@ -50,7 +50,7 @@ async def killed(code: str, **environment: str) -> AsyncIterator[Process]:
     assert process.returncode == -signal.SIGKILL, "the process ended before it was killed"
 
 
-async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 60) -> None:
+async def until(condition: Callable[[], bool | Awaitable[bool]], timeout_s: float = 120) -> None:
     """Wait until a condition holds."""
     async with asyncio.timeout(timeout_s):
         while True:

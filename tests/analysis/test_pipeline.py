@@ -36,6 +36,8 @@ from tests.analysis.conftest import (
     impact,
     review,
 )
+from tests.children import until
+from tests.held import Held
 from tests.support import data_dir
 
 ONCE = {"research": 1, "search": 2, "generate": 1, "review": 1}
@@ -145,11 +147,18 @@ async def test_another_subject_is_another_run(
     assert asked(fake)["generate"] == 2
 
 
-async def test_at_the_same_time_it_is_one_run(fake: ProviderServer, build: Build) -> None:
-    fake.latency_s = 0.1
-    outcomes = await asyncio.gather(
-        *(build().run(**SUBJECT) for _ in range(4)), return_exceptions=True
-    )
+async def test_at_the_same_time_it_is_one_run(fake: ProviderServer, costs: CostTracker) -> None:
+    llm, held = LLMClient("openai", cost_tracker=costs), Held()
+    held.may_answer.clear()
+
+    async def start() -> BillAnalysis:
+        search = WebSearchClient(engine=[held], cost_tracker=costs)
+        return await AnalysisPipeline(llm, search, costs).run(**SUBJECT)
+
+    running = [asyncio.create_task(start()) for _ in range(4)]
+    await until(lambda: sum(one.done() for one in running) == 3)
+    held.may_answer.set()
+    outcomes = await asyncio.gather(*running, return_exceptions=True)
     assert sorted(type(o).__name__ for o in outcomes) == ["BillAnalysis", *["RunBusyError"] * 3]
     (analysis,) = (o for o in outcomes if isinstance(o, BillAnalysis))
     assert {o.run_id for o in outcomes if isinstance(o, RunBusyError)} == {analysis.run_id}

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from llm_common.documents import load_document
-from llm_common.testing import CorpusDocument, Fault, ProviderServer
+from llm_common.testing import Answer, CorpusDocument, Fault, ProviderServer
 from tests.cli.command import Command
 from tests.support import data_dir
 
@@ -99,7 +99,11 @@ async def test_after_kill_9_in_any_step_the_same_command_completes(
 ) -> None:
     document = load_document(bill)
     corpus = [CorpusDocument(document.title, "https://bills.example/1000", document.text)]
-    async with ProviderServer(corpus, latency_s=0.4) as server:
+    async with ProviderServer(corpus) as server:
+        # Whenever the kill comes, it comes in that step.
+        is_held = True
+        held = [Answer(latency_s=600)] * 20
+        server.script(*held, match=lambda _: is_held and len(server.requests) >= after)
         cli.environment["OFFLINE_BASE_URL"] = server.base_url("offline")
         command = ("analyze", bill, "--offline", "--budget", "1.00", "--json")
         victim = await cli.start(*command)
@@ -114,7 +118,7 @@ async def test_after_kill_9_in_any_step_the_same_command_completes(
                 database_url, "SELECT step, key FROM pipeline_steps WHERE state = 'done'"
             )
         ]
-        server.latency_s = 0
+        is_held = False
         ended = await cli(*command)
         assert ended.code == 0, ended.err
         assert ended.json["runs"][0]["analysis"]["impacts"]
@@ -235,7 +239,7 @@ async def test_a_search_engine_that_answers_html(
 async def test_interrupted_by_the_user(cli: Command, bill: Path) -> None:
     import signal
 
-    async with ProviderServer(latency_s=5) as server:
+    async with ProviderServer(latency_s=600) as server:
         cli.environment["OFFLINE_BASE_URL"] = server.base_url("offline")
         process = await cli.start("analyze", bill, "--offline")
         while not server.requests:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.command import Command
+from tests.cli.command import TIMEOUT_S, Command
 from tests.crawling.site import BigSite, big_site
 
 LOCAL = ("--allow-network", "127.0.0.0/8", "--fetcher", "http")
@@ -58,7 +58,7 @@ async def test_ctrl_c_says_how_to_go_on(cli: Command, site: BigSite, tmp_path: P
     while site.asked.total() < 8:
         await asyncio.sleep(0.02)
     process.send_signal(signal.SIGINT)
-    _, said = await asyncio.wait_for(process.communicate(), 30)
+    _, said = await asyncio.wait_for(process.communicate(), TIMEOUT_S)
     assert process.returncode == 130, said.decode()
     found = re.search(r"interrupted; llm-common crawl --resume ([\w-]{36}) goes on", said.decode())
     assert found, said.decode()

@@ -152,7 +152,7 @@ async def test_it_is_interrupted_and_goes_on(place: Place) -> None:
     out = place.folder / "out.csv"
     arguments = place.arguments("-o", out, "--yes")
     process = await place.command.start(*arguments)
-    await until(lambda: len(place.providers.requests) >= 3, 60)
+    await until(lambda: len(place.providers.requests) >= 3)
     process.send_signal(signal.SIGINT)
     _, err = await process.communicate()
     assert process.returncode == 130

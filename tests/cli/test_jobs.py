@@ -11,7 +11,7 @@ import pytest
 
 from llm_common.errors import InvalidInputError
 from llm_common.runs import NewJob, NewUnit, Outcome, Pipeline, UnitRun, control, create_job, work
-from tests.cli.command import Command
+from tests.cli.command import TIMEOUT_S, Command
 
 PROJECT = "local"
 
@@ -92,9 +92,9 @@ async def test_a_job_is_watched_to_its_end(cli: Command, db: Any, option: str | 
     job_id = await made(db, "watched")
     watching = await cli.start("jobs", "watch", job_id, *([option] if option else []))
     assert watching.stdout is not None
-    first = (await asyncio.wait_for(watching.stdout.readline(), 30)).decode()
+    first = (await asyncio.wait_for(watching.stdout.readline(), TIMEOUT_S)).decode()
     await work(db, PROJECT, job_id, PIPELINE)
-    out, err = await asyncio.wait_for(watching.communicate(), 30)
+    out, err = await asyncio.wait_for(watching.communicate(), TIMEOUT_S)
     assert watching.returncode == 0, err
     last = out.decode().splitlines()[-1]
     if option:

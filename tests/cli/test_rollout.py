@@ -6,6 +6,7 @@ import pytest
 
 from llm_common import Rollout
 from llm_common.database import connect
+from llm_common.rollout import keeper
 from tests import children
 from tests.rollout.conftest import FLAG, broken, new, old
 
@@ -13,6 +14,8 @@ from tests.rollout.conftest import FLAG, broken, new, old
 @pytest.fixture
 async def rollout(database_url, monkeypatch):
     """The host of these commands."""
+    monkeypatch.setattr(keeper, "LEAST_STALE_S", 600.0)
+    monkeypatch.setattr(keeper, "FIRST_WAIT_S", 60.0)
     monkeypatch.setenv("LLM_COMMON_ROLLOUT_POLL_S", "0.1")
     monkeypatch.setenv("LLM_COMMON_PROJECT", "local")
     async with Rollout(FLAG, connect(database_url)) as started:

@@ -59,7 +59,10 @@ async def served(cli: Command, *more: str) -> AsyncIterator[Serving]:
 
 
 async def test_the_address_opens_it_and_nothing_else_does(cli: Command) -> None:
-    async with served(cli) as it, httpx.AsyncClient(base_url=it.base) as stranger:
+    async with (
+        served(cli) as it,
+        httpx.AsyncClient(base_url=it.base, timeout=TIMEOUT_S) as stranger,
+    ):
         assert it.url.startswith("http://127.0.0.1:")
         assert len(it.token) >= 32
         for path in ("/", "/page.js", "/page.css", "/openapi.json", "/enrichment/jobs"):
@@ -67,7 +70,9 @@ async def test_the_address_opens_it_and_nothing_else_does(cli: Command) -> None:
         for wrong in ("", "?token=", "?token=wrong", f"?token={it.token}x", "?token=%C3%A9"):
             answer = await stranger.get(f"/enter{wrong}")
             assert (answer.status_code, answer.headers.get("set-cookie")) == (401, None)
-        async with httpx.AsyncClient(base_url=it.base, follow_redirects=True) as browser:
+        async with httpx.AsyncClient(
+            base_url=it.base, follow_redirects=True, timeout=TIMEOUT_S
+        ) as browser:
             entered = await browser.get(it.url)
             assert (entered.status_code, urlsplit(str(entered.url)).path) == (200, "/")
             assert "default-src 'none'" in entered.headers["content-security-policy"]
@@ -84,7 +89,7 @@ async def test_the_address_opens_it_and_nothing_else_does(cli: Command) -> None:
 
 async def test_another_port_of_the_host_is_not_our_page(cli: Command) -> None:
     """Cookies know no ports: who else listens on this host must not speak with ours."""
-    async with served(cli) as it, httpx.AsyncClient(base_url=it.base) as browser:
+    async with served(cli) as it, httpx.AsyncClient(base_url=it.base, timeout=TIMEOUT_S) as browser:
         await browser.get(it.url)
         assert browser.cookies
         path = "/enrichment/jobs/nothing/cancel"

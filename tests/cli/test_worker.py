@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from llm_common.runs import NewJob, NewUnit, find_job, progress, units_of
 from llm_common.runs.workers import submit
 from tests.children import until
 from tests.cli.command import Command
+from tests.servers import fetch
 
 PROJECT = "local"
 MODULE = """
@@ -26,6 +27,8 @@ import asyncio, os
 from llm_common.runs import Pipeline
 
 async def wait(seconds, who):
+    while os.path.exists(os.environ["HOLD"]):
+        await asyncio.sleep(0.02)
     await asyncio.sleep(seconds)
     return {"pid": os.getpid(), "secret": "the prompt of " + who}
 
@@ -49,7 +52,23 @@ def host(cli: Command, tmp_path: Path) -> Command:
     """The command, where a module of a host can be imported."""
     (tmp_path / "host_jobs.py").write_text(MODULE)
     cli.environment["PYTHONPATH"] = os.pathsep.join([str(tmp_path), os.getcwd()])
+    cli.environment["HOLD"] = str(tmp_path / "hold")
     return cli
+
+
+@pytest.fixture
+def hold(host: Command) -> Iterator[Path]:
+    """A file: as long as it is there, no unit ends."""
+    file = Path(host.environment["HOLD"])
+    file.touch()
+    yield file
+    file.unlink(missing_ok=True)
+
+
+def holders(url: str) -> set[str]:
+    """Return the processes that have units in their hands."""
+    query = "SELECT DISTINCT owner FROM llm_units WHERE owner IS NOT NULL"
+    return {owner for (owner,) in fetch(url, query)}
 
 
 @asynccontextmanager
@@ -80,9 +99,15 @@ async def pids_of(db: Any, job_id: str) -> list[int]:
     return [u["output"]["pid"] async for u in units_of(db, PROJECT, job_id) if u["output"]]
 
 
-async def test_two_processes_share_a_job_and_end(host: Command, db: Any, database_url: str) -> None:
-    job_id = await submitted(database_url, 40, 0.2)
-    ended = await host("worker", "host_jobs:made", "--once", "--concurrency", "2", "--batch", "0")
+async def test_two_processes_share_a_job_and_end(
+    host: Command, db: Any, database_url: str, hold: Path
+) -> None:
+    job_id = await submitted(database_url, 40, 0.02)
+    options = ("--once", "--concurrency", "2", "--batch", "0")
+    working = asyncio.create_task(host("worker", "host_jobs:made", *options))
+    await until(lambda: working.done() or len(holders(database_url)) == 2)
+    hold.unlink()
+    ended = await working
     assert ended.code == 0, ended.err
     assert await completed(db, job_id)
     assert len(set(await pids_of(db, job_id))) == 2
@@ -103,27 +128,19 @@ async def test_one_process_with_a_function_that_is_awaited(
 
 
 async def test_a_process_that_is_killed_is_replaced(
-    host: Command, db: Any, database_url: str
+    host: Command, db: Any, database_url: str, hold: Path
 ) -> None:
-    job_id = await submitted(database_url, 60, 0.3)
+    job_id = await submitted(database_url, 60, 0.02)
     async with started(host, "--concurrency", "4") as watch:
-        await until(lambda: len(psutil.Process(watch.pid).children()) == 2)
-        first = psutil.Process(watch.pid).children()
-
-        async def some() -> bool:
-            return (await progress(db, PROJECT, job_id)).done > 4
-
-        await until(some)
-        os.kill(first[0].pid, signal.SIGKILL)
+        await until(lambda: len(holders(database_url)) == 2)
+        first = holders(database_url)
+        os.kill(psutil.Process(watch.pid).children()[0].pid, signal.SIGKILL)
+        # The one that lives has its units, and the new one what the dead one had.
+        await until(lambda: len(now := holders(database_url)) == 2 and len(now & first) == 1)
+        hold.unlink()
         await until(lambda: completed(db, job_id))
-        await until(
-            lambda: (
-                {c.pid for c in psutil.Process(watch.pid).children()} - {c.pid for c in first}
-                != set()
-            )
-        )
         watch.send_signal(signal.SIGTERM)
-        _, err = await asyncio.wait_for(watch.communicate(), 20)
+        _, err = await asyncio.wait_for(watch.communicate(), 60)
     assert watch.returncode == 0, err
     done = await progress(db, PROJECT, job_id)
     assert done.outcomes == {"done": 60}
@@ -137,7 +154,7 @@ async def test_a_process_that_is_killed_is_replaced(
 async def test_a_signal_lets_units_end_and_gives_the_rest_back(
     host: Command, db: Any, database_url: str
 ) -> None:
-    job_id = await submitted(database_url, 20, 1.0)
+    job_id = await submitted(database_url, 300, 0.3)
     async with started(host, "--concurrency", "3", "--batch", "0") as watch:
 
         async def under_way() -> bool:
@@ -145,12 +162,12 @@ async def test_a_signal_lets_units_end_and_gives_the_rest_back(
 
         await until(under_way)
         watch.send_signal(signal.SIGINT)
-        await asyncio.wait_for(watch.communicate(), 20)
+        await asyncio.wait_for(watch.communicate(), 60)
         assert watch.returncode == 0
     left = await progress(db, PROJECT, job_id)
     assert left.counts["running"] == 0
     assert left.counts["completed"] >= 6
-    assert left.counts["queued"] == 20 - left.counts["completed"] > 0
+    assert left.counts["queued"] == 300 - left.counts["completed"] > 0
     assert left.interruptions == 0
 
 

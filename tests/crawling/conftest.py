@@ -1,4 +1,4 @@
-"""A fetcher that may ask loopback, and is not patient."""
+"""A fetcher that may ask loopback, and reads little."""
 
 from __future__ import annotations
 
@@ -13,6 +13,6 @@ from .web import LOOPBACK
 
 @pytest.fixture
 async def fetcher() -> AsyncIterator[HttpFetcher]:
-    made = HttpFetcher(LOOPBACK, limits=Limits(timeout_s=1.0, most_bytes=100_000))
+    made = HttpFetcher(LOOPBACK, limits=Limits(timeout_s=60, most_bytes=100_000))
     yield made
     await made.aclose()

@@ -30,7 +30,7 @@ DATA = "Geschäftsführer: written by a script"
 async def browser() -> AsyncIterator[BrowserFetcher]:
     if executable() is None:
         skip_or_fail("there is no Chromium on this machine")
-    fetcher = BrowserFetcher(LOOPBACK, limits=BrowserLimits(timeout_s=15, pages_per_browser=20))
+    fetcher = BrowserFetcher(LOOPBACK, limits=BrowserLimits(timeout_s=120, pages_per_browser=20))
     yield fetcher
     await fetcher.aclose()
     assert not chromium_processes()
@@ -152,10 +152,10 @@ async def test_a_browser_that_dies_is_replaced(browser: BrowserFetcher) -> None:
 
 
 async def test_slow_and_endless_pages_end(browser: BrowserFetcher) -> None:
-    fetcher = BrowserFetcher(LOOPBACK, limits=BrowserLimits(timeout_s=3, most_bytes=200_000))
+    fetcher = BrowserFetcher(LOOPBACK, limits=BrowserLimits(timeout_s=8, most_bytes=200_000))
 
     async def never(request: web.Request) -> web.Response:
-        await asyncio.sleep(20)
+        await asyncio.sleep(600)
         return web.Response(text="late")
 
     grow = "<p>x</p><script>document.body.append('y'.repeat(3e5))</script>"

@@ -10,9 +10,9 @@ import pytest
 from aiohttp import web
 
 from llm_common.crawling import Fetched, Reason
-from llm_common.crawling.http_fetcher import HttpFetcher
+from llm_common.crawling.http_fetcher import HttpFetcher, Limits
 
-from .web import page, redirect, site
+from .web import LOOPBACK, page, redirect, site
 
 HTML = "<p>A page of some length</p>"
 
@@ -121,7 +121,7 @@ async def test_a_body_of_2_gb_is_not_read(fetcher: HttpFetcher) -> None:
     assert sent < 100_000_000
 
 
-async def test_slow_ends_in_a_timeout(fetcher: HttpFetcher) -> None:
+async def test_slow_ends_in_a_timeout() -> None:
     async def drip(request: web.Request) -> web.StreamResponse:
         answer = web.StreamResponse()
         await answer.prepare(request)
@@ -129,8 +129,10 @@ async def test_slow_ends_in_a_timeout(fetcher: HttpFetcher) -> None:
             await answer.write(b"x")
             await asyncio.sleep(0.05)
 
+    hasty = HttpFetcher(LOOPBACK, limits=Limits(timeout_s=1.0))
     async with site({"/": drip}) as served:
-        fetched = await fetcher.fetch(f"{served.url}/")
+        fetched = await hasty.fetch(f"{served.url}/")
+    await hasty.aclose()
     assert (fetched.reason, fetched.final_url) == (Reason.TIMEOUT, f"{served.url}/")
 
 

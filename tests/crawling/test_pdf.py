@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -102,9 +101,7 @@ def test_an_encrypted_file_says_so() -> None:
 
 def test_a_file_that_would_take_days_is_given_up() -> None:
     assert read_pdf(forms(2)).text
-    started = time.monotonic()
     assert read_pdf(forms(12), seconds=1).reason is Reason.TOO_LARGE
-    assert time.monotonic() - started < 20
 
 
 def test_a_file_that_would_take_all_memory_is_given_up() -> None:

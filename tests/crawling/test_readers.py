@@ -21,6 +21,10 @@ from tests import children
 HTML = "text/html; charset=utf-8"
 SLOW = Page("http://example.org/slow", "", b"<p>a <b>b</b>" * 400_000, HTML)
 """Takes seconds to read."""
+SLOWER = Page("http://example.org/slower", "", b"<p>a <b>b</b>" * 700_000, HTML)
+"""Nobody waits for the end of it."""
+PATIENCE_S = 150
+"""For a page that is read to its end."""
 BUSY_MIB = 150
 """More than a reader has that is at no such page."""
 
@@ -32,7 +36,7 @@ def page(n: int) -> Page:
 
 @pytest.fixture
 async def readers() -> AsyncIterator[Readers]:
-    made = Readers(1)
+    made = Readers(1, page_seconds=PATIENCE_S)
     yield made
     await made.aclose()
 
@@ -41,7 +45,14 @@ def readers_of(pid: int) -> list[int]:
     """Return the children of a process that read pages."""
     found = Path(f"/proc/{pid}/task").glob("*/children")
     pids = [int(child) for file in found for child in file.read_text().split()]
-    return [p for p in pids if b"reader_child" in Path(f"/proc/{p}/cmdline").read_bytes()]
+    return [p for p in pids if b"reader_child" in command_of(p)]
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):  # it has ended since it was listed
+        return b""
 
 
 def resident_mib(pid: int) -> float:
@@ -70,19 +81,19 @@ async def test_a_page_says_what_it_says_here(readers: Readers) -> None:
 
 
 async def test_a_page_without_end_harms_no_other() -> None:
-    readers = Readers(1, page_seconds=0.5)
+    readers = Readers(1, page_seconds=2)
     before, after = [page(n) for n in range(3)], [page(n) for n in range(3, 6)]
     try:
         first, slow, last = await asyncio.gather(
             asyncio.gather(*map(readers.read, before)),
-            readers.read(SLOW),
+            readers.read(SLOWER),
             asyncio.gather(*map(readers.read, after)),
         )
         again, _ = await readers.read(page(7))
     finally:
         await readers.aclose()
     content, stored = slow
-    assert (content.url, content.reason, content.text) == (SLOW.url, Reason.TOO_COMPLEX, "")
+    assert (content.url, content.reason, content.text) == (SLOWER.url, Reason.TOO_COMPLEX, "")
     assert unpacked(stored) == written(content)
     assert fault_of(content.reason) == "site"
     assert [c.title for c, _ in (*first, *last)] == [f"Page {n}" for n in range(6)]
@@ -110,7 +121,7 @@ async def test_a_page_whose_reader_is_killed_once_is_read_again(readers: Readers
 
 
 async def test_a_page_that_brings_two_readers_down_is_given_up(readers: Readers) -> None:
-    reading = asyncio.gather(readers.read(SLOW), readers.read(page(1)))
+    reading = asyncio.gather(readers.read(SLOWER), readers.read(page(1)))
     await killed(2)
     (slow, _), (other, _) = await reading
     assert slow.reason is Reason.TOO_COMPLEX
@@ -119,7 +130,7 @@ async def test_a_page_that_brings_two_readers_down_is_given_up(readers: Readers)
 
 async def test_closing_ends_a_reader_that_is_busy() -> None:
     readers = Readers(1)
-    reading = asyncio.create_task(readers.read(SLOW))
+    reading = asyncio.create_task(readers.read(SLOWER))
     await children.until(lambda: bool(readers_of(os.getpid())))
     reading.cancel()
     await readers.aclose()
@@ -150,7 +161,7 @@ async def test_a_reader_does_not_outlive_its_parent(busy: bool) -> None:
         assert await parent.stdout.readline() == b"ready\n"
         (pid,) = readers_of(parent.pid)
         await asyncio.sleep(0.5 if busy else 0)
-    await children.until(lambda: not is_running(pid), timeout_s=15)
+    await children.until(lambda: not is_running(pid))
 
 
 async def test_a_reader_that_can_not_start_is_said(monkeypatch: pytest.MonkeyPatch) -> None:

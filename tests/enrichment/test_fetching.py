@@ -23,7 +23,7 @@ content="2026-01-02"></head><body><h1>Kern Tools</h1><p>We sell hammers and tong
 
 
 async def slow(request: web.Request) -> web.Response:
-    await asyncio.sleep(5)
+    await asyncio.sleep(600)
     return web.Response(text="late")
 
 
@@ -74,16 +74,18 @@ async def test_a_page_as_it_passes_through_the_seams(kern: Site, crawler: PageCr
 
 
 async def test_failures_are_reasons(kern: Site, crawler: PageCrawler) -> None:
-    paths = ("/missing", "/private/x", "/away", "/slow", "/photo", "/moved")
+    paths = ("/missing", "/private/x", "/away", "/photo", "/moved")
     urls = [*(kern.url + path for path in paths), "http://10.0.0.1/", "no url", "http://[x"]
-    found = await crawler.crawl(urls, CrawlConfig(timeout_seconds=0.5))
+    found = await crawler.crawl(urls, CrawlConfig())
     reasons = {page["requested_url"]: page["reason"] for page in found}
     assert [reasons[url] for url in urls] == [
-        "not_found", "robots_disallowed", "robots_disallowed", "timeout", "unsupported_type",
+        "not_found", "robots_disallowed", "robots_disallowed", "unsupported_type",
         "fetched", "private_address", "invalid_url", "invalid_url",
     ]  # fmt: skip
     assert kern.asked["/private/x"] == 0
-    assert found[5]["url"] == f"{kern.url}/contact"
+    assert found[4]["url"] == f"{kern.url}/contact"
+    found += await crawler.crawl([f"{kern.url}/slow"], CrawlConfig(timeout_seconds=0.5))
+    assert found[-1]["reason"] == "timeout"
     assert all(page["text"] == "" for page in found if page["reason"] != "fetched")
 
 

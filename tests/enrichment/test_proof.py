@@ -57,13 +57,13 @@ def check(found: Score) -> None:
     assert found.usd_per_right_cell is not None
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(900)
 async def test_part_of_the_table(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     check(await enriched(database_url, monkeypatch, 1, 100))
 
 
 @pytest.mark.scale
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2700)
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_the_whole_table(
     database_url: str, monkeypatch: pytest.MonkeyPatch, seed: int

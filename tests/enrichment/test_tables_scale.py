@@ -15,6 +15,8 @@ from llm_common.enrichment.tables import write_table
 from llm_common.errors import InvalidInputError
 from tests import children, servers
 
+pytestmark = pytest.mark.timeout(1500)
+
 FEW, MANY = 100_000, 1_000_000
 FLAT_MB = 80
 """By which the peak of memory that belongs to the process may grow; the file is ten times as large,
@@ -72,7 +74,7 @@ def table(count: int) -> pl.DataFrame:
 
 
 async def peak_mb(code: str, count: int) -> int:
-    done, peak = (await children.run(PEAK + code)).split()
+    done, peak = (await children.output(await children.start(PEAK + code), 600)).split()
     assert int(done) == count
     return int(peak)
 

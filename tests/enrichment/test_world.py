@@ -188,7 +188,7 @@ async def test_what_is_dead_closed_or_elsewhere(served):
 
 
 async def test_a_slow_page_outlasts_a_short_patience():
-    async with serve(make_world(), slow_s=5) as running:
+    async with serve(make_world(), slow_s=600) as running:
         fetcher = running.fetcher(timeout_s=0.2)
         slow = next(url for url, page in running.world.pages.items() if page.is_slow)
         assert (await fetcher.fetch(slow)).reason is Reason.TIMEOUT

@@ -31,7 +31,8 @@ def environment(provider: ProviderServer, state_dir: Path) -> Mapping[str, str]:
     return {
         **provider.environment(),
         "LLM_COMMON_STATE_DIR": str(state_dir),
-        "LLM_COMMON_ROLLOUT_POLL_S": "0.2",
+        # Three polls later the state is old: a process may stall, as while litellm is imported.
+        "LLM_COMMON_ROLLOUT_POLL_S": "2",
         # A story takes a minute and as many analyses as a year.
         "DAILY_BUDGET_USD": "10000",
         "MONTHLY_BUDGET_USD": "10000",

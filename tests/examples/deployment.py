@@ -22,7 +22,7 @@ from tests.support import REPOSITORY
 
 EXAMPLES = REPOSITORY / "examples"
 WORKERS = 2
-START_TIMEOUT_S = 60
+START_TIMEOUT_S = 180
 NOT_OF_A_HOST = ("LLM_COMMON_PROJECT",)
 GUARD = 'cat >/dev/null; kill -TERM "$0" 2>/dev/null'
 """Waits for the end of its input, which is ours, and stops the host."""
@@ -59,7 +59,7 @@ class Instance:
         if not self.url:
             return False
         try:
-            async with httpx.AsyncClient() as client:
+            async with httpx.AsyncClient(timeout=START_TIMEOUT_S) as client:
                 answer = await client.get(f"{self.url}/healthz")
         except httpx.ConnectError:
             # The address is said before anybody listens.
@@ -72,7 +72,7 @@ class Instance:
         await until(lambda: self.busy == 0)
         if self.process.returncode is None:
             self.process.terminate()
-        await asyncio.wait_for(self.process.wait(), 30)
+        await asyncio.wait_for(self.process.wait(), 120)
         if self.reader:
             await self.reader
         self.guard.kill()

@@ -15,7 +15,7 @@ import httpx
 from tests.children import until
 from tests.examples.deployment import Deployment
 
-TIMEOUT_S = 60
+TIMEOUT_S = 180
 A_CONNECTION_EACH = httpx.Limits(max_keepalive_connections=0)
 """So that each worker gets its share of the requests."""
 
@@ -91,7 +91,7 @@ class Load:
                 self._is_over = True
                 await asyncio.gather(*users)
 
-    async def until(self, condition: Callable[[list[Seen]], bool], timeout_s: float = 60) -> None:
+    async def until(self, condition: Callable[[list[Seen]], bool], timeout_s: float = 240) -> None:
         """Wait until what comes from now on fulfils a condition; nothing may fail meanwhile."""
         mark = len(self.seen)
         try:

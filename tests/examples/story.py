@@ -125,7 +125,7 @@ class Story:
     async def a_regression_rolls_back_by_itself(self) -> None:
         self.is_broken = True
         # The old code answers from the first failure on: that alone is not the rollback yet.
-        await until(self.was_rolled_back, timeout_s=60)
+        await until(self.was_rolled_back, timeout_s=240)
         self.is_broken = False
         # Nobody calls the new models any more, whether they are well again or not.
         await self.served_by(self.old)

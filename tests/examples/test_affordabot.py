@@ -18,7 +18,7 @@ from tests.postgrest import SupabaseLite
 from tests.servers import fetch
 from tests.support import plans_comparison
 
-pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(1800)]
 
 MODELS = frozenset({"openai/gpt-4o-mini", "openai/gpt-4o", "anthropic/claude-3.5-sonnet"})
 SHORT = 12

@@ -17,10 +17,10 @@ from llm_common.testing import Fault, ProviderServer
 from llm_common.testing.records import RecordedRequest
 from tests.examples import bills, chats
 from tests.examples.deployment import EXAMPLES, Deployment, deployed, without_old_code
-from tests.examples.load import Load, Seen
+from tests.examples.load import TIMEOUT_S, Load, Seen
 from tests.servers import execute, fetch
 
-pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(1800)]
 
 LATENCY_S = 1.0
 ONE_IN = 50
@@ -88,7 +88,7 @@ def errors(seen: Sequence[Seen]) -> Figure:
 
 async def get(host: Deployment, path: str, headers: Mapping[str, str]) -> httpx.Response:
     """Get something from a host."""
-    async with host.address() as url, httpx.AsyncClient() as client:
+    async with host.address() as url, httpx.AsyncClient(timeout=TIMEOUT_S) as client:
         answer = await client.get(url + path, headers=dict(headers))
     return answer.raise_for_status()
 

@@ -17,7 +17,7 @@ from tests.examples.story import Story
 from tests.postgrest import SupabaseLite
 from tests.servers import fetch
 
-pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(1800)]
 
 USERS = 201
 """An odd number, so that everyone has answers at once as well as streams."""

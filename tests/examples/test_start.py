@@ -18,7 +18,7 @@ from examples.host_lines import HOSTS, count, row
 from tests.examples import chats
 from tests.examples.deployment import EXAMPLES
 
-pytestmark = [pytest.mark.examples, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.examples, pytest.mark.timeout(1800)]
 
 FOREIGN = ("MAKEFLAGS", "DATABASE_URL", "LLM_COMMON_PROJECT", "OPENROUTER_API_KEY", "ZAI_API_KEY")
 
@@ -51,12 +51,12 @@ async def running(host: str, state: Path) -> AsyncIterator[tuple[httpx.AsyncClie
         stderr=STDOUT,
     )
     try:
-        url, said = await asyncio.wait_for(address(process), 60)
-        async with httpx.AsyncClient(base_url=url, timeout=60) as client:
+        url, said = await asyncio.wait_for(address(process), 240)
+        async with httpx.AsyncClient(base_url=url, timeout=180) as client:
             yield client, said
     finally:
         process.terminate()
-        await asyncio.wait_for(process.communicate(), 30)
+        await asyncio.wait_for(process.communicate(), 120)
 
 
 def set_on(host: str, state: Path) -> None:
@@ -74,7 +74,7 @@ async def test_affordabot_starts_by_one_command(open_path: Path) -> None:
         assert before["written_by"] == "dual-model"
         await asyncio.to_thread(set_on, "affordabot", open_path)
         after = before
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while after["written_by"] != "llm_common":
                 after = (await client.post("/analyze", json=bill)).json()["analysis"]
         assert all(impact["evidence"] for impact in after["impacts"])
@@ -93,7 +93,7 @@ async def test_prime_radiant_starts_by_one_command(open_path: Path) -> None:
         assert before.json()["answered_by"] == chats.OLD
         await asyncio.to_thread(set_on, "prime_radiant", open_path)
         by, turns = chats.OLD, 1
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while by != chats.NEW:
                 by, _ = chats.read_stream(await client.post("/chat/stream", json=question))
                 turns += 1

@@ -74,7 +74,7 @@ class Interpreter:
             assert process.stdout
             yield json.loads(process.stdout.readline())["environment"]
         finally:
-            process.communicate(timeout=10)
+            process.communicate(timeout=120)
 
 
 @pytest.fixture

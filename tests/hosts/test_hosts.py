@@ -11,7 +11,7 @@ import pytest
 
 from tests.hosts.conftest import Interpreter, run
 
-pytestmark = pytest.mark.hosts
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(1800)]
 
 CALL = Path(__file__).parent / "call.py"
 PIPS_INDEX = """

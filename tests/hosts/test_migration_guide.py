@@ -15,7 +15,7 @@ from tests.hosts.conftest import environment, run
 from tests.servers import Server, execute, fetch
 from tests.support import REPOSITORY, plan
 
-pytestmark = pytest.mark.hosts
+pytestmark = [pytest.mark.hosts, pytest.mark.timeout(1800)]
 
 FENCE = re.compile(r"^```(?P<language>\w+)\n(?P<code>.*?)^```$", re.MULTILINE | re.DOTALL)
 HOSTS_OWN = """
@@ -23,7 +23,7 @@ HOSTS_OWN = """
     INSERT INTO bills VALUES ('SB-1');
     INSERT INTO cost_tracking (model, cost_usd) VALUES ('gpt-4', 0.5);
 """
-TIMEOUT_S = 400
+TIMEOUT_S = 1500
 
 
 def blocks(language: str) -> list[str]:

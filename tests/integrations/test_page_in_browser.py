@@ -108,6 +108,7 @@ async def chromium(**how: Any) -> AsyncIterator[Any]:
         flags = ["--no-sandbox"] if os.geteuid() == 0 else []
         browser = await playwright.chromium.launch(executable_path=executable(), args=flags)
         context = await browser.new_context(**how)
+        context.set_default_timeout(120_000)
         yield await context.new_page()
         await browser.close()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from llm_common.database import Database
-from llm_common.rollout import Rollout
+from llm_common.rollout import Rollout, keeper
 from llm_common.rollout.commands import change, wanted
 
 FLAG = "bill-analysis"
@@ -18,7 +18,10 @@ Set = Callable[..., Awaitable[None]]
 
 
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
+def _quick_and_patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Poll often; but a process that stalls neither goes by no state nor gives it up."""
+    monkeypatch.setattr(keeper, "FIRST_WAIT_S", 60.0)
+    monkeypatch.setattr(keeper, "LEAST_STALE_S", 600.0)
     monkeypatch.setenv("LLM_COMMON_ROLLOUT_POLL_S", POLL_S)
     for name in ("USE_NEW_LLM_FRAMEWORK", "USE_NEW_LLM_FRAMEWORK_PERCENTAGE"):
         monkeypatch.delenv(name, raising=False)

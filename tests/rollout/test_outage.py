@@ -11,6 +11,7 @@ import pytest
 
 from llm_common import Rollout
 from llm_common.database.migrations import up
+from llm_common.rollout import keeper
 from llm_common.rollout.commands import change, wanted
 from tests import children, servers
 from tests.rollout.conftest import new, old
@@ -30,7 +31,8 @@ def own() -> Iterator[Cluster]:
         yield running
 
 
-async def test_postgres_stops_and_comes_back(own, caplog):
+async def test_postgres_stops_and_comes_back(own, caplog, monkeypatch):
+    monkeypatch.setattr(keeper, "LEAST_STALE_S", 2.0)
     caplog.set_level(logging.INFO, "llm_common")
     await up(own.url)
     served: list[str] = []

@@ -97,8 +97,14 @@ async def test_a_budget_and_a_cancellation_pass_through(rollout, set_to, databas
 
     with pytest.raises(BudgetExceededError):
         await rollout.run("unit-1", old=old, new=refused)
-    task = asyncio.create_task(rollout.run("unit-2", old=old, new=lambda: asyncio.sleep(60)))
-    await asyncio.sleep(0.01)
+    begun = asyncio.Event()
+
+    async def long():
+        begun.set()
+        await asyncio.sleep(600)
+
+    task = asyncio.create_task(rollout.run("unit-2", old=old, new=long))
+    await begun.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -23,7 +23,7 @@ def differ(served: str, shown: str) -> dict[str, str] | None:
 
 @pytest.fixture
 async def rollout(db):
-    async with Rollout(FLAG, db, shadow=Shadow(compare=differ, timeout_s=5)) as started:
+    async with Rollout(FLAG, db, shadow=Shadow(compare=differ, timeout_s=120)) as started:
         yield started
 
 
@@ -72,7 +72,7 @@ async def test_a_failure_in_the_shadow_is_nobodys(rollout, set_to, database_url)
 async def test_a_shadow_has_a_timeout(db, set_to, rollout, database_url):
     await set_to("shadow")
     async with Rollout(FLAG, db, shadow=Shadow(timeout_s=0.05)) as quick:
-        assert await quick.run("u", old=old, new=lambda: asyncio.sleep(60)) == "old"
+        assert await quick.run("u", old=old, new=lambda: asyncio.sleep(600)) == "old"
         assert await ended(quick, database_url) == [("error", "TimeoutError", None)]
 
 

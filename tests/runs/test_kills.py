@@ -14,7 +14,7 @@ from llm_common.runs import NewJob, NewUnit, Outcome, create_job, progress, unit
 from llm_common.runs.liveness import SILENT_S, reap
 from tests import children
 from tests.runs.conftest import Table
-from tests.runs.two_steps import PROJECT, TwoSteps
+from tests.runs.two_steps import PROJECT, TwoSteps, let_go
 from tests.servers import fetch
 
 SLOTS = 8
@@ -26,7 +26,7 @@ from tests.runs.two_steps import PROJECT, TwoSteps
 
 async def main():
     db = connect(os.environ["DATABASE_URL"])
-    host = TwoSteps(os.environ["TRACES"], "child")
+    host = TwoSteps(os.environ["TRACES"], "child", int(os.environ["MOST"]))
     done = await work(db, PROJECT, os.environ["JOB"], host.pipeline, slots=8)
     print(done.status)
 
@@ -37,6 +37,11 @@ asyncio.run(main())
 async def make(db: Any, count: int) -> str:
     units = [NewUnit(f"u{n}", {"x": n}) for n in range(count)]
     return (await create_job(db, PROJECT, NewJob("two steps"), units))[0].job_id
+
+
+def at_job(url: str, job_id: str, traces: Path, most: int) -> dict[str, str]:
+    """Return what a child is told; it goes no further than so many executions."""
+    return {"DATABASE_URL": url, "JOB": job_id, "TRACES": str(traces), "MOST": str(most)}
 
 
 def executions(traces: Path) -> Counter[str]:
@@ -63,7 +68,7 @@ async def test_a_killed_process_is_replaced_at_once_and_nothing_finished_is_done
     traces = tmp_path / "traces"
     traces.touch()
     job_id = await make(db, 120)
-    environment = {"DATABASE_URL": database_url, "JOB": job_id, "TRACES": str(traces)}
+    environment = at_job(database_url, job_id, traces, 200)
     async with children.killed(CHILD, **environment):
         await children.until(lambda: len(finished(database_url)) > 60)
     before, done_before = executions(traces), finished(database_url)
@@ -96,7 +101,7 @@ async def test_of_two_processes_the_living_one_takes_what_the_dead_one_held(
     traces = tmp_path / "traces"
     traces.touch()
     job_id = await make(db, 200)
-    environment = {"DATABASE_URL": database_url, "JOB": job_id, "TRACES": str(traces)}
+    environment = at_job(database_url, job_id, traces, 200)
     async with children.killed(CHILD, **environment):
         await children.until(lambda: len(finished(database_url)) > 20)
         host = TwoSteps(traces, "test")
@@ -116,7 +121,7 @@ async def test_a_process_with_a_state_folder_of_its_own_is_not_taken_for_dead(
     traces = tmp_path / "traces"
     traces.touch()
     job_id = await make(db, 150)
-    environment = {"DATABASE_URL": database_url, "JOB": job_id, "TRACES": str(traces)}
+    environment = at_job(database_url, job_id, traces, 300)
     apart = await children.start(
         CHILD, **environment, LLM_COMMON_STATE_DIR=str(tmp_path / "another user's")
     )
@@ -134,7 +139,7 @@ async def test_a_zombie_is_fenced(
     traces = tmp_path / "traces"
     traces.touch()
     job_id = await make(db, 60)
-    environment = {"DATABASE_URL": database_url, "JOB": job_id, "TRACES": str(traces)}
+    environment = at_job(database_url, job_id, traces, 80)
     zombie = await children.start(CHILD, **environment)
     await children.until(lambda: len(finished(database_url)) > after)
     zombie.send_signal(signal.SIGSTOP)
@@ -147,6 +152,7 @@ async def test_a_zombie_is_fenced(
     done = await work(db, PROJECT, job_id, TwoSteps(traces, "test").pipeline, slots=SLOTS)
     assert done.outcomes == {Outcome.DONE: 60}
     stored = table("pipeline_runs"), table("pipeline_steps"), table("pipeline_jobs")
+    let_go(traces)
     zombie.send_signal(signal.SIGCONT)
     assert await children.output(zombie) == "completed"
     assert (table("pipeline_runs"), table("pipeline_steps"), table("pipeline_jobs")) == stored

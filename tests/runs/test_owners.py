@@ -35,13 +35,15 @@ async def test_a_run_is_busy_while_this_process_is_at_it(db: Database, table: Ta
 @pytest.mark.parametrize("number", range(5))
 async def test_of_many_that_start_at_once_one_runs(db: Database, table: Table, number: int) -> None:
     work = Calls()
+    refused: list[str] = []
 
     async def start() -> str:
         try:
             async with open_run(db, UNIT) as run:
                 await run.step("one", work, {})
-                await asyncio.sleep(0.2)
+                await children.until(lambda: len(refused) == 7)
         except RunBusyError as busy:
+            refused.append(busy.run_id)
             return busy.run_id
         return run.id
 

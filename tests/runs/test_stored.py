@@ -12,7 +12,6 @@ from llm_common.database import Database
 from llm_common.runs.canonical import as_stored, plain
 from tests.runs.test_canonical import JSONS
 from tests.servers import fetch
-from tests.support import UNHURRIED
 
 
 def same(one: Any, other: Any) -> bool:
@@ -31,7 +30,7 @@ NUMBERS = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from(
 )
 
 
-@settings(UNHURRIED, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 @given(st.lists(JSONS | NUMBERS | st.text(), max_size=5))
 def test_it_is_what_jsonb_gives_back(server: Any, values: list[Any]) -> None:
     import json

@@ -70,7 +70,7 @@ async def serving(url: str, *hosts: Host, **more: Any) -> AsyncIterator[asyncio.
         yield stop
     finally:
         stop.set()
-        await asyncio.wait_for(worker, 20)
+        await asyncio.wait_for(worker, 60)
 
 
 async def execute(tickets: Tickets, statement: str) -> None:
@@ -173,7 +173,6 @@ async def test_a_worker_that_is_told_to_stop_lets_units_end(db: Any, database_ur
     async with serving(database_url, host, slots=Slots(4)) as stop:
         await until(lambda: host.under_way == 4)
         stop.set()
-        await asyncio.sleep(0.2)
         host.gate.set()
     left = await progress(db, PROJECT, job.job_id)
     assert (left.counts["completed"], left.counts["queued"], left.counts["running"]) == (4, 16, 0)

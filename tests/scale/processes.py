@@ -9,8 +9,10 @@ import sys
 from asyncio.subprocess import Process
 from pathlib import Path
 
+from tests.children import until
 from tests.support import REPOSITORY
 
+STARTED = '"event": "worker.started"'
 COMMAND = (sys.executable, "-c", "from llm_common.cli import main; main()", "worker")
 
 
@@ -33,7 +35,18 @@ async def start(
         )
 
 
-async def stop(process: Process) -> None:
+async def is_up(process: Process, log: Path) -> None:
+    """Wait until a worker works: only then does it end in order when it is asked to."""
+    this = f'"process": {process.pid}}}'
+    await until(
+        lambda: any(
+            STARTED in line and line.endswith(this) for line in log.read_text().splitlines()
+        )
+    )
+
+
+async def stop(process: Process, log: Path) -> None:
     """Ask a worker to end, and see that it does."""
+    await is_up(process, log)
     process.send_signal(signal.SIGTERM)
-    assert await asyncio.wait_for(process.wait(), 60) == 0
+    assert await asyncio.wait_for(process.wait(), 120) == 0

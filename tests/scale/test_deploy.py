@@ -23,6 +23,8 @@ pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
 
 PROJECT = "deploy"
 WORKERS, SLOTS, UNITS = 3, 5, 300
+SECONDS = {1: 2.0, 2: 0.1}
+"""Of a unit by version: the old one has work left until the last of its workers is replaced."""
 MODULE = """
 import asyncio, os
 import llm_common
@@ -36,7 +38,7 @@ async def work(who):
     file = os.open({traces!r}, os.O_WRONLY | os.O_APPEND)
     os.write(file, f"{{VERSION}} {{who}}\\n".encode())
     os.close(file)
-    await asyncio.sleep(0.2)
+    await asyncio.sleep({seconds})
     return VERSION
 
 async def unit(run, given):
@@ -72,7 +74,7 @@ async def test_a_rolling_deploy_strands_nothing(
     traces = tmp_path / "traces"
     traces.touch()
     for version, folder in folders.items():
-        text = MODULE.format(version=version, traces=str(traces))
+        text = MODULE.format(version=version, traces=str(traces), seconds=SECONDS[version])
         (folder / "deployed_jobs.py").write_text(text)
 
     async def start(version: int) -> Any:
@@ -93,12 +95,12 @@ async def test_a_rolling_deploy_strands_nothing(
         old, new = await submitted(1, "old"), await submitted(2, "new")
         await until(lambda: done(old, 0.1))
         for place in range(WORKERS):
-            await processes.stop(workers[place])
+            await processes.stop(workers[place], tmp_path / "log")
             workers[place] = await start(2)
             before = (await progress(db, PROJECT, old)).done
             await until(lambda before=before: done(old, min(1, before / UNITS + 0.1)))
         for job_id in (old, new):
-            await until(lambda job_id=job_id: done(job_id, 1), 120)
+            await until(lambda job_id=job_id: done(job_id, 1), 240)
     finally:
         for worker in workers:
             if worker.returncode is None:

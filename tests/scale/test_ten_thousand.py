@@ -12,7 +12,7 @@ from llm_common.runs import NewJob, NewUnit, create_job, progress
 from tests import children
 from tests.servers import fetch
 
-pytestmark = [pytest.mark.scale, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.scale, pytest.mark.timeout(900)]
 
 PROJECT = "many"
 ROWS, EARLY = 10_000, 2_000
@@ -52,7 +52,7 @@ async def test_ten_thousand_rows(db: Any, database_url: str, tmp_path: Path) -> 
     job, _ = await create_job(db, PROJECT, NewJob("many"), units)
     told = json.loads(
         await children.output(
-            await children.start(WORK, DATABASE_URL=database_url, JOB=job.job_id), 300
+            await children.start(WORK, DATABASE_URL=database_url, JOB=job.job_id), 800
         )
     )
     done = await progress(db, PROJECT, job.job_id)

@@ -25,6 +25,7 @@ from llm_common.errors import (
 )
 from llm_common.testing import Answer, Fault, ProviderServer
 from llm_common.web_search import WebSearchClient, cache_key
+from llm_common.web_search.asking import lease_of
 from tests import children, servers
 
 Ledger = Callable[[], Awaitable[list[dict[str, Any]]]]
@@ -153,7 +154,8 @@ async def test_a_killed_searcher_is_replaced_at_once(
     async with children.killed(SEARCH, DATABASE_URL=database_url):
         await children.until(lambda: len(fake.requests) == 1)
         fake.latency_s = 0
-    async with asyncio.timeout(10):
+    # Its lease would last for longer.
+    async with asyncio.timeout(lease_of(1) / 2):
         assert len(await client.search(QUERY)) == 3
     assert [r["status"] for r in await ledger()] == ["estimated", "ok"]
 
@@ -165,12 +167,13 @@ async def test_a_searcher_on_another_machine_is_given_up_when_its_lease_ends(
     servers.execute(
         database_url,
         "UPDATE web_search_cache SET results = NULL, state = 'leased', "
-        "lease_owner = 'elsewhere:x/y', lease_until = now() + interval '0.6 seconds'",
+        "lease_owner = 'elsewhere:x/y', lease_until = now() + interval '1 hour'",
     )
     other = WebSearchClient(cost_tracker=client.cost_tracker)
     task = asyncio.create_task(other.search(QUERY))
     await asyncio.sleep(0.2)
     assert len(fake.requests) == 1
+    servers.execute(database_url, "UPDATE web_search_cache SET lease_until = now()")
     assert len(await task) == 3
     assert len(fake.requests) == 2
 

@@ -26,6 +26,8 @@ from .world import World
 
 ROBOTS = "User-agent: *\nDisallow: /private/\n"
 SCHEME = "https://"
+PATIENCE_S = 120.0
+"""For a page: how busy the machine is must not cost a cell."""
 
 
 class WorldFetcher:
@@ -38,7 +40,7 @@ class WorldFetcher:
 
     name = "http"
 
-    def __init__(self, sites: str, hosts: frozenset[str], *, timeout_s: float = 10.0) -> None:
+    def __init__(self, sites: str, hosts: frozenset[str], *, timeout_s: float = PATIENCE_S) -> None:
         self._sites = f"{sites}/"
         self._hosts = hosts
         self._http = HttpFetcher(LOOPBACK, limits=Limits(timeout_s=timeout_s))
@@ -86,7 +88,7 @@ class Served:
         """Return the variables that point every search engine and provider here."""
         return self.providers.environment()
 
-    def fetcher(self, *, timeout_s: float = 10.0) -> WorldFetcher:
+    def fetcher(self, *, timeout_s: float = PATIENCE_S) -> WorldFetcher:
         """Return a fetcher of this world's pages."""
         return WorldFetcher(self.sites, self.hosts, timeout_s=timeout_s)
 
