@@ -22,7 +22,10 @@ from llm_common.runs import (
     progress,
     retry,
     units_of,
+    work,
 )
+from llm_common.runs.liveness import BEAT_S
+from llm_common.runs.runner import GRACE_S
 from llm_common.runs.tickets import LONGEST_QUEUE, Tickets, open_tickets, queue_of, queues_of
 from llm_common.runs.workers import Slots, enqueue, is_turn_over, serve, submit
 from tests.children import until
@@ -202,6 +205,23 @@ async def test_a_small_job_does_not_wait_for_the_end_of_a_large_one(
     assert len(large.done) == len(set(large.done))
     far = await progress(db, PROJECT, first.job_id)
     assert (far.retries, far.interruptions) == (0, 0)
+
+
+async def test_who_leaves_a_job_waits_for_what_is_under_way(db: Any) -> None:
+    host, leave = Host(), asyncio.Event()
+    host.gate.clear()
+    job, _ = await create_job(db, PROJECT, NewJob("count"), numbers(20))
+    working = asyncio.create_task(
+        work(db, PROJECT, job.job_id, host.pipeline, slots=4, leave=leave)
+    )
+    await until(lambda: host.under_way == 4)
+    leave.set()
+    # Longer than a process that is told to stop would wait.
+    await asyncio.sleep(GRACE_S + BEAT_S + 1)
+    assert (working.done(), host.under_way) == (False, 4)
+    host.gate.set()
+    left = await working
+    assert (left.status, left.counts["completed"], left.counts["queued"]) == ("running", 4, 16)
 
 
 def test_of_several_processes_one_goes_to_a_job_that_nobody_is_at() -> None:
