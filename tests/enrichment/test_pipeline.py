@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from llm_common import CostTracker, EnrichmentPipeline, LLMClient, WebSearchClient, providers
+from llm_common import CostTracker, EnrichmentPipeline, providers
 from llm_common.enrichment import (
-    Components,
     CrawlConfig,
     EnrichmentRequest,
     EnrichmentResult,
@@ -22,7 +20,6 @@ from llm_common.enrichment import (
     PostgresStateStore,
     RowStatus,
 )
-from llm_common.enrichment.fetching import PageCrawler
 from llm_common.enrichment.interfaces import LLMEnricher, SearchService, WebCrawler
 from llm_common.enrichment.rows import snippet
 from llm_common.errors import InvalidInputError, JobStateError
@@ -31,6 +28,7 @@ from llm_common.runs.workers import enqueue
 from llm_common.runs.workers import serve as serve_jobs
 from llm_common.search import http as search_http
 from tests.enrichment.world import NEVER, Model, Served, World, make_world, score, serve
+from tests.enrichment.world.pipelines import made
 from tests.servers import fetch
 
 PROJECT = "legislators"
@@ -58,26 +56,6 @@ async def costs(database_url: str) -> AsyncIterator[CostTracker]:
     tracker = CostTracker(database_url, project=PROJECT)
     yield tracker
     await tracker.aclose()
-
-
-@asynccontextmanager
-async def made(
-    served: Served, costs: CostTracker, **replaced: Any
-) -> AsyncIterator[EnrichmentPipeline]:
-    fetcher = served.fetcher()
-    crawler = PageCrawler(fetcher, per_host_delay_s=0)
-    pipeline = EnrichmentPipeline(
-        LLMClient("openai", cost_tracker=costs),
-        WebSearchClient(engine="serper", cost_tracker=costs),
-        costs,
-        components=Components(**{"crawler": crawler, **replaced}),
-    )
-    try:
-        yield pipeline
-    finally:
-        await pipeline.aclose()
-        await crawler.aclose()
-        await fetcher.aclose()
 
 
 @pytest.fixture

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from fastapi import FastAPI
@@ -12,17 +10,14 @@ from fastapi import FastAPI
 from llm_common import (
     CostTracker,
     EnrichmentPipeline,
-    LLMClient,
-    WebSearchClient,
     limits,
     providers,
 )
 from llm_common.database import pool
-from llm_common.enrichment import Components
-from llm_common.enrichment.fetching import PageCrawler
 from llm_common.integrations.fastapi import enrichment_router
 from llm_common.search import http as search_http
 from tests.enrichment.world import NEVER, Model, Served, World, make_world, serve
+from tests.enrichment.world.pipelines import made
 
 from .serving import Api, authorize, running
 
@@ -52,25 +47,6 @@ async def costs(database_url: str) -> AsyncIterator[CostTracker]:
     tracker = CostTracker(database_url, project=PROJECT)
     yield tracker
     await tracker.aclose()
-
-
-@asynccontextmanager
-async def made(
-    served: Served, costs: CostTracker, **replaced: Any
-) -> AsyncIterator[EnrichmentPipeline]:
-    """Lend a pipeline over a world."""
-    fetcher = served.fetcher()
-    crawler = PageCrawler(fetcher, per_host_delay_s=0)
-    pipeline = EnrichmentPipeline(
-        LLMClient("openai", cost_tracker=costs),
-        WebSearchClient(engine="serper", cost_tracker=costs),
-        costs,
-        components=Components(**{"crawler": crawler, **replaced}),
-    )
-    yield pipeline
-    await pipeline.aclose()
-    await crawler.aclose()
-    await fetcher.aclose()
 
 
 @pytest.fixture

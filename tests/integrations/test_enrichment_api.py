@@ -28,8 +28,9 @@ from llm_common.errors import (
 from llm_common.integrations.fastapi import enrichment_router
 from llm_common.integrations.fastapi.problems import ProblemRoute
 from tests.enrichment.world import Served, World
+from tests.enrichment.world.pipelines import made
 
-from .conftest import COUNT, made
+from .conftest import COUNT
 from .serving import Api, authorize, running
 
 CONFIG = {"model": "gpt-4o-mini", "retry_delay_seconds": 0.01}

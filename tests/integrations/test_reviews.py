@@ -15,8 +15,9 @@ from llm_common.integrations.fastapi import enrichment_router
 from llm_common.review import Doubt, put_doubts
 from llm_common.runs import NewJob, NewUnit, create_job, units_of
 from tests.enrichment.world import Served, World
+from tests.enrichment.world.pipelines import made
 
-from .conftest import PROJECT, made
+from .conftest import PROJECT
 from .serving import Api, authorize, running
 from .test_enrichment_api import CONFIG
 
